@@ -1,0 +1,1 @@
+"""Manifests, tokenizers, batches and noise."""

@@ -1,0 +1,1 @@
+"""Sound, pictures, landmarks and lip crops, all on one clock (`timing.py`)."""

@@ -1,0 +1,1 @@
+"""Configs, the Accelerate trainer and checkpoints, for every model of the kit."""

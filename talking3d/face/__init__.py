@@ -1,0 +1,1 @@
+"""Face templates and the motion that moves them."""

@@ -1,0 +1,1 @@
+"""Triangles to pixels: lip crops and face views."""
