@@ -1,0 +1,308 @@
+"""Utterances for the recogniser: manifest rows to padded batches, the same whether a face was filmed or drawn.
+
+Shapes: B batch, S samples, T video frames, U tokens.
+"""
+
+from collections.abc import Callable, Hashable, Sequence
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from omegaconf import MISSING
+from torch.utils.data import Dataset
+
+from avsr.data.alignment import IGNORE, frame_labels, label_inventory, read_alignment
+from avsr.data.augment import CROP, AugmentConfig, LipAugment, NoiseAugment, centre_crop
+from avsr.data.batching import BucketBatchSampler
+from avsr.data.manifest import read_manifest
+from avsr.data.noise import load_noise, mix_at_snr, read_noise_manifest
+from avsr.data.text import Tokenizer, load_tokenizer
+from avsr.errors import InputError
+from avsr.media.audio import check_waveform, read_audio
+from avsr.media.timing import SAMPLE_RATE, frames_of, samples_of
+from avsr.media.video import read_lips
+
+MISMATCH_FRAMES = 5  # sound and lips may differ in length by this much (0.2 s)
+NO_TOKEN = -1  # padding of token ids
+NEED, USE = ("text", "duration_s"), ("audio", "lips", "alignment")  # manifest fields
+
+
+@dataclass
+class DataConfig:
+    """What a recogniser is trained on."""
+
+    train: list[str] = MISSING  # manifests; one that is listed twice counts twice (oversampling)
+    valid: list[str] = MISSING  # manifests
+    tokenizer: str = MISSING  # tokenizer.model
+    frame_label: str | None = None  # "words" or "phones": targets for every frame, from the alignments
+    modalities: str = "av"  # streams to read: "a", "v" or "av"; the other is left absent
+    valid_noise: str | None = None  # noise manifest for validation (None: clean)
+    max_frames_per_batch: int = 1600  # bound on utterances x frames of the longest
+    max_utts: int = 16
+    cache_mb: int = 2048  # of decoded sound and lips, for training and for validation each, in each process
+    augment: AugmentConfig = field(default_factory=AugmentConfig)
+
+
+class UtteranceDataset(Dataset):
+    """Utterances as dicts of arrays; `collate` makes batches of them.
+
+    Item i of an epoch depends on (seed, epoch, i) only, so a resumed run sees what an uninterrupted one saw.
+
+    Args:
+        rows: manifest rows, each with audio or lips.
+        tokenizer: encodes the texts; None: no tokens are given and texts may be absent (decoding).
+        labels: label inventory for frame labels, or None.
+        tier: "words" or "phones", the tier that `labels` numbers.
+        augment: augmentation of training, or None for evaluation (centre crop, no random noise).
+        seed: of the augmentation.
+        noise_lines: a noise manifest's lines, for evaluation in noise, or None.
+        cache_mb: RAM for decoded sound and lips.
+        modalities: streams to read: "a", "v" or "av".
+
+    Raises:
+        InputError: naming the utterance: an empty text, characters outside the tokenizer, neither sound nor lips, no
+            noise line; when an item is read: missing, corrupt, silent, empty or NaN sound, corrupt lips, sound and lips
+            that differ by more than 5 frames, a bad alignment.
+    """
+
+    def __init__(
+        self,
+        rows: list[dict],
+        tokenizer: Tokenizer | None,
+        *,
+        labels: dict[str, int] | None = None,
+        tier: str | None = None,
+        augment: AugmentConfig | None = None,
+        seed: int = 0,
+        noise_lines: list[dict] | None = None,
+        cache_mb: int = 0,
+        modalities: str = "av",
+    ) -> None:
+        if modalities not in ("a", "v", "av"):
+            raise InputError(f"modalities {modalities!r}: expected 'a', 'v' or 'av'.")
+        self.rows = rows
+        self.labels = labels
+        self.tier = tier
+        self.seed = seed
+        self.epoch = 0
+        self._cache = _Cache(cache_mb)
+        self._audio = [row["audio"] if "a" in modalities else None for row in rows]
+        self._lips = [row["lips"] if "v" in modalities else None for row in rows]
+        self._tokens = [_encode(row, tokenizer) for row in rows]
+        self._noise = None if noise_lines is None else {line["utt_id"]: line for line in noise_lines}
+        for row, audio, lips in zip(rows, self._audio, self._lips, strict=True):
+            if audio is None and lips is None:
+                wanted = {"a": "audio", "v": "lips", "av": "audio or lips"}[modalities]
+                raise InputError(f"{row['utt_id']}: its manifest line has no {wanted}.")
+            if self._noise is not None and audio is not None and row["utt_id"] not in self._noise:
+                raise InputError(f"{row['utt_id']}: the noise manifest has no line for it; make it of the same rows.")
+        self._lip_augment = self._noise_augment = None
+        if augment is not None:
+            talkers = _Talkers([path for path in self._audio if path is not None], self._waveform)
+            self._lip_augment = LipAugment(augment)
+            self._noise_augment = NoiseAugment(augment, talkers, self._waveform)
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def set_epoch(self, epoch: int) -> None:
+        """Choose the epoch whose augmentation the next items get."""
+        self.epoch = epoch
+
+    def __getitem__(self, index: int) -> dict:
+        """One utterance: the batch's keys (see `collate`) without padding; waveform (S,), lips (T,88,88)."""
+        try:
+            return self._item(index, np.random.default_rng((self.seed, self.epoch, index)))
+        except InputError as error:
+            raise InputError(f"{self.rows[index]['utt_id']}: {error}") from error
+
+    def _item(self, index: int, rng: np.random.Generator) -> dict:
+        row, audio, lips_path = self.rows[index], self._audio[index], self._lips[index]
+        lips = None if lips_path is None else self._cache.get(lips_path, lambda: read_lips(lips_path))
+        if audio is not None:
+            waveform = self._disturb(self._waveform(audio), row, rng)
+            n_frames = frames_of(len(waveform))
+        else:
+            n_frames = len(lips)
+            waveform = np.zeros(samples_of(n_frames), dtype=np.float32)
+        if lips is None:
+            pictures = np.zeros((n_frames, CROP, CROP), dtype=np.uint8)
+        else:
+            lips = _fit_frames(lips, n_frames)
+            pictures = centre_crop(lips) if self._lip_augment is None else self._lip_augment(lips, rng)
+        return {
+            "utt_id": row["utt_id"],
+            "waveform": waveform,
+            "lips": pictures,
+            "has_audio": audio is not None,
+            "has_video": lips is not None,
+            "tokens": self._tokens[index],
+            "frame_labels": self._frame_labels(row, n_frames),
+        }
+
+    def _waveform(self, path: str) -> np.ndarray:
+        return self._cache.get(path, lambda: _read_speech(path))
+
+    def _disturb(self, waveform: np.ndarray, row: dict, rng: np.random.Generator) -> np.ndarray:
+        if self._noise is not None:
+            line = self._noise[row["utt_id"]]
+            noise = load_noise(line, len(waveform), read=self._waveform)
+            return mix_at_snr(waveform, noise, line["snr_db"])
+        if self._noise_augment is not None:
+            return self._noise_augment(waveform, rng)
+        return waveform
+
+    def _frame_labels(self, row: dict, n_frames: int) -> np.ndarray:
+        if self.labels is None or row["alignment"] is None:
+            return np.full(n_frames, IGNORE, dtype=np.int64)
+
+        def read() -> np.ndarray:
+            intervals = read_alignment(row["alignment"], row["duration_s"]).get(self.tier)
+            if intervals is None:
+                return np.full(n_frames, IGNORE, dtype=np.int64)
+            return frame_labels(intervals, n_frames, self.labels)
+
+        return self._cache.get((row["alignment"], n_frames), read)
+
+
+def collate(items: list[dict]) -> dict:
+    """Pad items to a batch.
+
+    Returns:
+        waveform (B,S) float32, zero-padded; waveform_lengths (B,) samples
+        lips (B,T,88,88) uint8, zero-padded; lengths (B,) video frames, those that cover the waveform
+        has_audio, has_video (B,) bool: whether the stream is there (zeros otherwise)
+        tokens (B,U) int64, padded with -1; token_lengths (B,)
+        frame_labels (B,T) int64, padded with -100, which also marks utterances without alignment
+        utt_ids list of str
+    """
+    batch = {
+        "waveform": _pad([item["waveform"] for item in items], 0),
+        "waveform_lengths": torch.tensor([len(item["waveform"]) for item in items]),
+        "lips": _pad([item["lips"] for item in items], 0),
+        "lengths": torch.tensor([len(item["lips"]) for item in items]),
+        "has_audio": torch.tensor([item["has_audio"] for item in items]),
+        "has_video": torch.tensor([item["has_video"] for item in items]),
+        "tokens": _pad([item["tokens"] for item in items], NO_TOKEN),
+        "token_lengths": torch.tensor([len(item["tokens"]) for item in items]),
+        "frame_labels": _pad([item["frame_labels"] for item in items], IGNORE),
+    }
+    return batch | {"utt_ids": [item["utt_id"] for item in items]}
+
+
+class RecognitionData(NamedTuple):
+    """What the trainer and the recogniser's builder need of a corpus."""
+
+    train_dataset: UtteranceDataset
+    train_sampler: BucketBatchSampler
+    valid_dataset: UtteranceDataset
+    valid_sampler: BucketBatchSampler
+    collate: Callable[[list[dict]], dict]
+    tokenizer: Tokenizer
+    labels: dict[str, int] | None
+
+
+def recognition_data(config: DataConfig, seed: int) -> RecognitionData:
+    """Datasets, samplers, tokenizer and frame-label inventory (of the training rows) of a config."""
+    tokenizer = load_tokenizer(config.tokenizer)
+    train_rows, valid_rows = _read_rows(config.train), _read_rows(config.valid)
+    labels = None if config.frame_label is None else label_inventory(train_rows, config.frame_label)
+    shared = {
+        "labels": labels,
+        "tier": config.frame_label,
+        "seed": seed,
+        "cache_mb": config.cache_mb,
+        "modalities": config.modalities,
+    }
+    valid_noise = None if config.valid_noise is None else read_noise_manifest(config.valid_noise)
+    return RecognitionData(
+        train_dataset=UtteranceDataset(train_rows, tokenizer, augment=config.augment, **shared),
+        train_sampler=_sampler(train_rows, config, shuffle=True, seed=seed),
+        valid_dataset=UtteranceDataset(valid_rows, tokenizer, noise_lines=valid_noise, **shared),
+        valid_sampler=_sampler(valid_rows, config, shuffle=False, seed=seed),
+        collate=collate,
+        tokenizer=tokenizer,
+        labels=labels,
+    )
+
+
+class _Cache:
+    """Decoded arrays up to a bound. What came first stays: an epoch visits all, so evicting would lose all."""
+
+    def __init__(self, cache_mb: int) -> None:
+        self.room = cache_mb * 2**20
+        self.kept: dict[Hashable, np.ndarray] = {}
+
+    def get(self, key: Hashable, read: Callable[[], np.ndarray]) -> np.ndarray:
+        value = self.kept.get(key)
+        if value is None:
+            value = read()
+            if value.nbytes <= self.room:
+                self.kept[key] = value
+                self.room -= value.nbytes
+        return value
+
+
+class _Talkers(Sequence):
+    """The waveforms of `paths`, read when they are asked for."""
+
+    def __init__(self, paths: list[str], read: Callable[[str], np.ndarray]) -> None:
+        self.paths = paths
+        self.read = read
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def __getitem__(self, index: int) -> np.ndarray:
+        return self.read(self.paths[index])
+
+
+def _read_rows(paths: list[str]) -> list[dict]:
+    read = {path: read_manifest(path, NEED, USE) for path in dict.fromkeys(paths)}
+    return [row for path in paths for row in read[path]]
+
+
+def _sampler(rows: list[dict], config: DataConfig, *, shuffle: bool, seed: int) -> BucketBatchSampler:
+    lengths = [frames_of(round(row["duration_s"] * SAMPLE_RATE)) for row in rows]
+    return BucketBatchSampler(
+        lengths, max_frames=config.max_frames_per_batch, max_utts=config.max_utts, shuffle=shuffle, seed=seed
+    )
+
+
+def _encode(row: dict, tokenizer: Tokenizer | None) -> np.ndarray:
+    """Token ids (U,) int64 of a row's text."""
+    if tokenizer is None:
+        return np.zeros(0, dtype=np.int64)
+    try:
+        return np.array(tokenizer.encode(row["text"] or ""), dtype=np.int64)
+    except InputError as error:
+        raise InputError(f"{row['utt_id']}: {error}") from error
+
+
+def _read_speech(path: str) -> np.ndarray:
+    waveform = read_audio(path)
+    check_waveform(waveform, path)
+    return waveform
+
+
+def _fit_frames(lips: np.ndarray, n_frames: int) -> np.ndarray:
+    """Lips (T,96,96) cut, or their last frame repeated, to the length of the sound."""
+    missing = n_frames - len(lips)
+    if abs(missing) > MISMATCH_FRAMES:
+        raise InputError(
+            f"the sound lasts {n_frames} frames and the lips {len(lips)}; they may differ by at most "
+            f"{MISMATCH_FRAMES} (0.2 s). Prepare the clip again, or take it out of the manifest."
+        )
+    if missing > 0:
+        return np.concatenate((lips, np.repeat(lips[-1:], missing, axis=0)))
+    return lips[:n_frames]
+
+
+def _pad(arrays: list[np.ndarray], value: int) -> torch.Tensor:
+    """(B, longest, ...) of arrays (length, ...)."""
+    longest = max(len(array) for array in arrays)
+    padded = np.full((len(arrays), longest, *arrays[0].shape[1:]), value, dtype=arrays[0].dtype)
+    for line, array in zip(padded, arrays, strict=True):
+        line[: len(array)] = array
+    return torch.from_numpy(padded)

@@ -1,0 +1,283 @@
+"""Noise: its kinds, its mixing at a signal-to-noise ratio, and the manifests that fix it for evaluation.
+
+A noise manifest is JSON lines, one per utterance: `utt_id kind sources snr_db seed`, where `sources` lists
+[path, offset_samples] (16 kHz; paths relative to the manifest). Whoever has it, and the files it names, hears the same
+noise; `noise_hash` is what to publish beside a result.
+"""
+
+import hashlib
+import json
+import math
+import os
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from avsr.errors import InputError
+from avsr.files import write_jsonl
+from avsr.media.audio import read_audio
+from avsr.media.timing import SAMPLE_RATE
+
+KINDS = ("babble", "recorded", "white", "pink")
+N_TALKERS = 6
+NOISE_RMS = 0.1  # of generated noise, before mixing sets its level
+SILENT_RMS = 1e-6
+NOISE_FIELDS = ("utt_id", "kind", "sources", "snr_db", "seed")
+
+
+def mix_at_snr(speech: np.ndarray, noise: np.ndarray, snr_db: float) -> np.ndarray:
+    """Add noise to speech (S,) at `snr_db`, the ratio of their powers over the whole utterance; (S,) float32.
+
+    The speech keeps its level unless the sum would clip; then speech and noise are scaled down together, so the ratio
+    stays.
+
+    Raises:
+        InputError: speech or noise is silent, or snr_db isn't finite.
+    """
+    if speech.shape != noise.shape:
+        raise ValueError(f"speech {speech.shape} and noise {noise.shape} must have one length")
+    if not math.isfinite(snr_db):
+        raise InputError(f"snr_db must be a finite number of decibels, found {snr_db}.")
+    speech_rms, noise_rms = _rms(speech), _rms(noise)
+    for what, rms in (("speech", speech_rms), ("noise", noise_rms)):
+        if not rms > SILENT_RMS:
+            raise InputError(f"the {what} is silent, so no mixture of it has a ratio of {snr_db} dB.")
+    gain = speech_rms / noise_rms * 10 ** (-snr_db / 20)
+    mixed = speech + np.float32(gain) * noise
+    peak = np.abs(mixed).max()
+    if peak > 1:
+        mixed /= peak
+    return mixed.astype(np.float32, copy=False)
+
+
+def white_noise(n_samples: int, rng: np.random.Generator) -> np.ndarray:
+    """White Gaussian noise (n_samples,) float32 of RMS 0.1 or so."""
+    return NOISE_RMS * rng.standard_normal(n_samples, dtype=np.float32)
+
+
+def pink_noise(n_samples: int, rng: np.random.Generator) -> np.ndarray:
+    """Pink Gaussian noise (n_samples,) float32: power falls by 3 dB an octave above 20 Hz."""
+    size = 1 << max(n_samples - 1, 1024).bit_length()  # a power of two, for the FFT's sake
+    spectrum = np.fft.rfft(rng.standard_normal(size, dtype=np.float32))
+    hertz = np.fft.rfftfreq(size, 1 / SAMPLE_RATE).astype(np.float32)
+    noise = np.fft.irfft(spectrum / np.sqrt(np.maximum(hertz, 20)), size)[:n_samples]
+    return noise * np.float32(NOISE_RMS / _rms(noise))
+
+
+def make_babble(
+    waveforms: Sequence[np.ndarray], n_samples: int, rng: np.random.Generator, n_talkers: int = N_TALKERS
+) -> np.ndarray:
+    """Babble (n_samples,) float32: talkers drawn from `waveforms`, equally loud, each from a random place on.
+
+    A talker that is shorter than the babble begins again. Talkers are different waveforms where there are enough.
+    """
+    if len(waveforms) == 0:
+        raise InputError("babble needs at least one waveform to be made of.")
+    chosen = rng.choice(len(waveforms), n_talkers, replace=len(waveforms) < n_talkers)
+    talkers = [waveforms[i] for i in chosen]
+    return _sum_talkers([(talker, int(rng.integers(len(talker)))) for talker in talkers], n_samples)
+
+
+def recorded_noise(waveform: np.ndarray, path: str, n_samples: int, rng: np.random.Generator) -> np.ndarray:
+    """A stretch (n_samples,) float32 of a recording from a random place on; a short recording begins again."""
+    return _sum_talkers([(waveform, _sounding_offset(waveform, path, rng))], n_samples)
+
+
+def make_noise_manifest(
+    rows: list[dict],
+    *,
+    kind: str,
+    snr_db: float,
+    seed: int,
+    babble_rows: list[dict] | None = None,
+    noise_paths: Sequence[str | Path] | None = None,
+) -> list[dict]:
+    """Fix one noise for each utterance.
+
+    What an utterance gets depends on the seed, its utt_id and the sources, not on the other rows and not on snr_db: at
+    another SNR the noise is the same, only louder or softer.
+
+    Args:
+        rows: manifest rows to be disturbed.
+        kind: "babble", "recorded", "white" or "pink".
+        snr_db: signal-to-noise ratio in dB.
+        seed: of all draws.
+        babble_rows: rows whose sound is the babble (default: `rows`). An utterance never babbles over itself.
+        noise_paths: sound files of recorded noise, for "recorded".
+
+    Returns:
+        lines for `write_noise_manifest` and `load_noise`.
+
+    Raises:
+        InputError: unknown kind, no sources for it, or a recording that is silent throughout.
+    """
+    if kind not in KINDS:
+        raise InputError(f"noise kind {kind!r}: expected one of {', '.join(KINDS)}.")
+    if not math.isfinite(snr_db):
+        raise InputError(f"snr_db must be a finite number of decibels, found {snr_db}.")
+    if kind == "recorded" and not noise_paths:
+        raise InputError("recorded noise needs noise_paths, the sound files to take it from.")
+    read = _cached(read_audio)
+    talkers = [row for row in (rows if babble_rows is None else babble_rows) if row["audio"] is not None]
+    lines = []
+    for row in rows:
+        utt_id = row["utt_id"]
+        line_seed = _utterance_seed(seed, utt_id)
+        rng = np.random.default_rng(line_seed)
+        sources: list[list] = []
+        if kind == "babble":
+            others = [talker["audio"] for talker in talkers if talker["utt_id"] != utt_id]
+            if not others:
+                raise InputError(f"babble for {utt_id}: no other utterance to make it of.")
+            chosen = rng.choice(len(others), N_TALKERS, replace=len(others) < N_TALKERS)
+            sources = [[others[i], int(rng.integers(len(read(others[i]))))] for i in chosen]
+        elif kind == "recorded":
+            path = str(noise_paths[rng.integers(len(noise_paths))])
+            sources = [[os.path.abspath(path), _sounding_offset(read(path), path, rng)]]
+        lines.append({"utt_id": utt_id, "kind": kind, "sources": sources, "snr_db": float(snr_db), "seed": line_seed})
+    return lines
+
+
+def load_noise(line: dict, n_samples: int, read: Callable[[str], np.ndarray] = read_audio) -> np.ndarray:
+    """The noise (n_samples,) float32 of one line of a noise manifest, at any level: `mix_at_snr` sets it.
+
+    Args:
+        line: from `make_noise_manifest` or `read_noise_manifest`.
+        n_samples: length; recordings that are shorter begin again.
+        read: reads a sound file as `read_audio` does; give one that caches where many lines share files.
+    """
+    rng = np.random.default_rng(line["seed"])
+    if line["kind"] == "white":
+        return white_noise(n_samples, rng)
+    if line["kind"] == "pink":
+        return pink_noise(n_samples, rng)
+    talkers = [(read(path), offset) for path, offset in line["sources"]]
+    for (waveform, offset), (path, _) in zip(talkers, line["sources"], strict=True):
+        if offset >= len(waveform):
+            raise InputError(
+                f"noise for {line['utt_id']}: offset {offset} is past the end of {path} ({len(waveform)} samples); "
+                "the file is not the one that the noise manifest was made of."
+            )
+    return _sum_talkers(talkers, n_samples)
+
+
+def noise_hash(lines: list[dict]) -> str:
+    """SHA-256 of a noise manifest: the same for the same noise, wherever its files lie and however it is sorted."""
+    canonical = [
+        {**line, "snr_db": float(line["snr_db"]), "sources": [[Path(p).name, offset] for p, offset in line["sources"]]}
+        for line in sorted(lines, key=lambda line: line["utt_id"])
+    ]
+    return hashlib.sha256(json.dumps(canonical, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+
+
+def write_noise_manifest(path: str | Path, lines: list[dict]) -> None:
+    """Write noise lines as JSONL, whole or not at all; paths relative to the file's folder."""
+    folder = os.path.abspath(Path(path).parent)
+    write_jsonl(
+        path,
+        [
+            {
+                **line,
+                "sources": [[Path(os.path.relpath(p, folder)).as_posix(), offset] for p, offset in line["sources"]],
+            }
+            for line in lines
+        ],
+    )
+
+
+def read_noise_manifest(path: str | Path) -> list[dict]:
+    """Read a noise manifest; paths become absolute.
+
+    Raises:
+        InputError: naming file and line: missing file, not JSON, wrong keys or types, unknown kind, a utt_id twice, a
+            source that doesn't exist.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise InputError(f"{path}: no such noise manifest.")
+    folder = os.path.abspath(path.parent)
+    lines: dict[str, dict] = {}
+    with open(path, "rb") as content:
+        for number, text in enumerate(content, start=1):
+            if not text.strip():
+                continue
+            where = f"{path}:{number}"
+            line = _parse_noise_line(text, where)
+            if line["utt_id"] in lines:
+                raise InputError(f"{where}: utt_id {line['utt_id']!r} has a noise already.")
+            for source in line["sources"]:
+                source[0] = os.path.normpath(os.path.join(folder, source[0]))
+                if not os.path.exists(source[0]):
+                    raise InputError(f"{where}: {line['utt_id']}: noise file {source[0]} doesn't exist.")
+            lines[line["utt_id"]] = line
+    if not lines:
+        raise InputError(f"{path} has no lines; expected one noise an utterance.")
+    return list(lines.values())
+
+
+def _parse_noise_line(text: bytes, where: str) -> dict:
+    try:
+        line = json.loads(text)
+    except ValueError as error:
+        raise InputError(f"{where}: not a line of JSON ({error}).") from error
+    if not isinstance(line, dict) or set(line) != set(NOISE_FIELDS):
+        raise InputError(f"{where}: expected an object with exactly the keys {', '.join(NOISE_FIELDS)}.")
+    if line["kind"] not in KINDS:
+        raise InputError(f"{where}: noise kind {line['kind']!r}: expected one of {', '.join(KINDS)}.")
+    snr_db, seed = line["snr_db"], line["seed"]
+    if not _is_number(snr_db) or not math.isfinite(snr_db) or not _is_count(seed):
+        raise InputError(f"{where}: snr_db must be a number and seed a count, found {snr_db!r} and {seed!r}.")
+    sources = line["sources"]
+    are_pairs = isinstance(sources, list) and all(isinstance(s, list) and len(s) == 2 for s in sources)
+    if not are_pairs or not all(isinstance(p, str) and _is_count(offset) for p, offset in sources):
+        raise InputError(f"{where}: sources must be a list of [path, offset_samples], found {sources!r}.")
+    if (line["kind"] in ("babble", "recorded")) != bool(sources):
+        raise InputError(f"{where}: {line['kind']} noise with {len(sources)} sources.")
+    return line
+
+
+def _is_number(value) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _is_count(value) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 0
+
+
+def _utterance_seed(seed: int, utt_id: str) -> int:
+    return int.from_bytes(hashlib.sha256(f"{seed} {utt_id}".encode()).digest()[:6], "big")
+
+
+def _sounding_offset(waveform: np.ndarray, path: str, rng: np.random.Generator) -> int:
+    """A random place in a recording that isn't in a stretch of digital silence (ESC-50's clips are padded with it)."""
+    sounding = np.flatnonzero(np.abs(waveform) > 1e-3)
+    if sounding.size == 0:
+        raise InputError(f"{path}: this noise is silent throughout.")
+    return int(sounding[rng.integers(sounding.size)])
+
+
+def _sum_talkers(talkers: list[tuple[np.ndarray, int]], n_samples: int) -> np.ndarray:
+    """Equally loud sum of waveforms, each from its offset on and begun again where it ends."""
+    total = np.zeros(n_samples, dtype=np.float32)
+    for waveform, offset in talkers:
+        rms = _rms(waveform)
+        if rms > SILENT_RMS:
+            total += np.resize(np.roll(waveform, -offset), n_samples) * np.float32(NOISE_RMS / rms)
+    return total
+
+
+def _rms(waveform: np.ndarray) -> float:
+    # float64: the square of a 16-bit step underflows nothing, and long sums stay exact
+    return math.sqrt(np.mean(np.square(waveform, dtype=np.float64)))
+
+
+def _cached(read: Callable[[str], np.ndarray]) -> Callable[[str], np.ndarray]:
+    known: dict[str, np.ndarray] = {}
+
+    def reader(path: str) -> np.ndarray:
+        if path not in known:
+            known[path] = read(path)
+        return known[path]
+
+    return reader
