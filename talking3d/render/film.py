@@ -1,0 +1,98 @@
+"""From linear light to pixels: the sRGB curve, gray, lens blur and sensor noise."""
+
+import numpy as np
+from numba import njit
+
+LUMA_601 = np.array([0.299, 0.587, 0.114], np.float32)  # ITU-R BT.601, on encoded RGB
+TABLE_STEPS = 4095
+
+
+def linear_to_srgb(linear: np.ndarray) -> np.ndarray:
+    """sRGB transfer function (IEC 61966-2-1) of linear light, clipped to [0, 1]."""
+    linear = np.clip(linear, 0, 1)
+    return np.where(linear <= 0.0031308, 12.92 * linear, 1.055 * linear ** (1 / 2.4) - 0.055)
+
+
+def srgb_to_linear(srgb: np.ndarray) -> np.ndarray:
+    """Inverse of `linear_to_srgb` on [0, 1]."""
+    return np.where(srgb <= 0.04045, srgb / 12.92, ((srgb + 0.055) / 1.055) ** 2.4)
+
+
+SRGB_TABLE = linear_to_srgb(np.linspace(0, 1, TABLE_STEPS + 1)).astype(np.float32)
+LINEAR_TABLE = srgb_to_linear(np.linspace(0, 1, TABLE_STEPS + 1)).astype(np.float32)
+
+
+def gray_equivalent(linear: np.ndarray) -> np.ndarray:
+    """The linear grays (V, 1) that encode to the Rec. 601 luma of linear RGB (V, 3).
+
+    They are interpolated and averaged in linear light as colours are, in a third of the time.
+    """
+    return _look_up(_look_up(linear, SRGB_TABLE) @ LUMA_601, LINEAR_TABLE)[:, None]
+
+
+def develop(
+    linear: np.ndarray, blur_px: float = 0.0, pixel_noise: float = 0.0, rng: np.random.Generator | None = None
+) -> np.ndarray:
+    """One linear picture (H, W, C) to uint8 sRGB: Gaussian blur, the sRGB curve, then normal noise.
+
+    blur_px: standard deviation in pixels, at least 0. pixel_noise: standard deviation as a share of full scale; it is
+    drawn from rng.
+    """
+    if blur_px > 0:
+        linear = _blur(linear, _gaussian(blur_px))
+    encoded = _look_up(linear, SRGB_TABLE)
+    if pixel_noise > 0:
+        encoded += np.float32(pixel_noise) * rng.standard_normal(encoded.shape, np.float32)
+    return _quantise(encoded)
+
+
+def _gaussian(sigma: float) -> np.ndarray:
+    """Weights (2R + 1,) of a Gaussian, cut off at 2.5 sigma."""
+    radius = int(np.ceil(2.5 * sigma))
+    weights = np.exp(-0.5 * (np.arange(-radius, radius + 1) / sigma) ** 2)
+    return (weights / weights.sum()).astype(np.float32)
+
+
+@njit(cache=True, nogil=True)
+def _look_up(values, table):
+    """table (N,) at values in [0, 1], the nearest entry; values outside are clipped."""
+    out = np.empty(values.shape, np.float32)
+    flat_in, flat_out = values.ravel(), out.ravel()
+    last = table.shape[0] - 1
+    for k in range(flat_in.shape[0]):
+        index = int(flat_in[k] * np.float32(last) + np.float32(0.5))
+        flat_out[k] = table[min(max(index, 0), last)]
+    return out
+
+
+@njit(cache=True, nogil=True)
+def _quantise(encoded):
+    out = np.empty(encoded.shape, np.uint8)
+    flat_in, flat_out = encoded.ravel(), out.ravel()
+    for k in range(flat_in.shape[0]):
+        flat_out[k] = min(max(int(flat_in[k] * np.float32(255) + np.float32(0.5)), 0), 255)
+    return out
+
+
+@njit(cache=True, nogil=True)
+def _blur(picture, weights):
+    """Separable convolution of picture (H, W, C) with weights (2R + 1,); the edge pixels go on beyond the edge."""
+    height, width, n_channels = picture.shape
+    radius = weights.shape[0] // 2
+    rows = picture.reshape(height, width * n_channels)
+    padded = np.empty((width + 2 * radius) * n_channels, np.float32)
+    along_rows, out = np.zeros_like(rows), np.zeros_like(rows)
+    for i in range(height):
+        for x in range(width + 2 * radius):
+            source = min(max(x - radius, 0), width - 1)
+            for c in range(n_channels):
+                padded[x * n_channels + c] = rows[i, source * n_channels + c]
+        for k in range(weights.shape[0]):
+            for x in range(rows.shape[1]):
+                along_rows[i, x] += weights[k] * padded[x + k * n_channels]
+    for i in range(height):
+        for k in range(weights.shape[0]):
+            source = min(max(i + k - radius, 0), height - 1)
+            for x in range(rows.shape[1]):
+                out[i, x] += weights[k] * along_rows[source, x]
+    return out.reshape(picture.shape)

@@ -1,0 +1,84 @@
+"""A face of 64 vertices and a corpus in which it opens its mouth as loudly as it speaks."""
+
+import numpy as np
+import pytest
+
+from avsr.data.manifest import read_manifest, write_manifest
+from avsr.media.audio import write_wav
+from avsr.media.timing import FPS, SAMPLE_RATE, SAMPLES_PER_FRAME
+from talking3d.face.motion import Motion
+from talking3d.face.template import FaceTemplate
+
+JAW, ROUND, BLINK = range(3)
+
+
+@pytest.fixture(scope="session")
+def tiny_face() -> FaceTemplate:
+    """An 8 x 8 sheet, 7 cm wide: row 4 is the upper lip, row 3 the lower one, rows 6 and 7 the brows."""
+    y, x = np.meshgrid(np.linspace(-0.03, 0.04, 8), np.linspace(-0.035, 0.035, 8), indexing="ij")
+    verts = np.stack([x, y, 0.01 * np.cos(30 * x)], axis=-1).reshape(-1, 3)
+    corner = (np.arange(7)[:, None] * 8 + np.arange(7)).ravel()
+    quads = np.stack([corner, corner + 1, corner + 9, corner + 8], axis=1)
+    landmarks = np.full(68, -1)
+    landmarks[[62, 66]] = 4 * 8 + 3, 3 * 8 + 3
+    articulation = np.zeros((3, 64, 3))
+    articulation[JAW, :32, 1] = -0.012
+    articulation[ROUND, 16:40, 2] = 0.006
+    articulation[BLINK, 48:, 1] = -0.003
+    return FaceTemplate(
+        name="sheet",
+        verts=verts,
+        faces=np.concatenate([quads[:, [0, 1, 2]], quads[:, [0, 2, 3]]]),
+        regions={"lips": np.arange(24, 40), "upper_face": np.arange(48, 64)},
+        landmarks=landmarks,
+        articulation_basis=articulation,
+        articulation_names=("jaw_open", "lip_round", "blink"),
+    )
+
+
+def speak(rng: np.random.Generator, n_frames: int) -> tuple[np.ndarray, np.ndarray]:
+    """A buzz (S,) that swells and fades, and coefficients (T, 3): the jaw follows loudness, the lips its timbre."""
+    knots = np.arange(0, n_frames + 5, 5)
+    loudness, dark = (
+        np.interp(np.arange(n_frames), knots, rng.uniform(0, 1, len(knots)) * (np.arange(len(knots)) % 2 == odd))
+        for odd in (1, 0)
+    )
+    time_s = np.arange(n_frames * SAMPLES_PER_FRAME) / SAMPLE_RATE
+    envelopes = [np.interp(time_s * FPS - 0.5, np.arange(n_frames), track) for track in (loudness, dark)]
+    carriers = [np.sin(2 * np.pi * hertz * time_s) for hertz in (1500, 300)]
+    waveform = 0.3 * sum(envelope * carrier for envelope, carrier in zip(envelopes, carriers, strict=True))
+    waveform += 0.001 * rng.standard_normal(len(time_s))
+    coefficients = np.stack([loudness, dark, np.zeros(n_frames)], axis=1)
+    return waveform.astype(np.float32), coefficients.astype(np.float32)
+
+
+@pytest.fixture(scope="session")
+def spoken(tmp_path_factory, tiny_face):
+    """The manifest of ten such utterances by two speakers, 25 to 43 frames long."""
+    folder = tmp_path_factory.mktemp("spoken")
+    rng = np.random.default_rng(0)
+    tiny_face.save(folder / "sheet.npz")
+    rows = []
+    for i in range(10):
+        utt_id, n_frames = f"utt{i}", 25 + 2 * i
+        waveform, coefficients = speak(rng, n_frames)
+        write_wav(folder / f"{utt_id}.wav", waveform)
+        Motion.of_template(tiny_face, FPS, coefficients=coefficients).save(folder / f"{utt_id}.npz")
+        rows.append(
+            {
+                "utt_id": utt_id,
+                "speaker": "ann" if i % 2 else "bob",
+                "text": "buzz",
+                "audio": str(folder / f"{utt_id}.wav"),
+                "motion": str(folder / f"{utt_id}.npz"),
+                "template": str(folder / "sheet.npz"),
+                "duration_s": n_frames / FPS,
+            }
+        )
+    write_manifest(folder / "manifest.jsonl", rows)
+    return folder / "manifest.jsonl"
+
+
+@pytest.fixture
+def spoken_rows(spoken) -> list[dict]:
+    return read_manifest(spoken, need=("audio", "motion", "template"))
