@@ -6,6 +6,7 @@ export OMP_NUM_THREADS ?= 1
 .PHONY: setup test test-all lint bench
 
 setup: .venv/ready
+	@:
 
 # pip is pinned: later ones refuse espnet's metadata (a direct URL in an extra that is not installed).
 .venv/ready: requirements.txt constraints.txt setup.py

@@ -2,10 +2,8 @@
 
 import itertools
 import logging
-import multiprocessing
 import os
 from collections.abc import Callable, Iterator
-from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 from pathlib import Path
 
@@ -20,6 +18,7 @@ from avsr.media.landmarks import Landmarks, detect_landmarks
 from avsr.media.lips import crop_lips
 from avsr.media.timing import FPS, SAMPLE_RATE, frames_of, samples_of
 from avsr.media.video import stream_frames, write_lips
+from avsr.parallel import worker_pool
 
 logger = logging.getLogger(__name__)
 
@@ -112,19 +111,8 @@ def _run(rows: list[dict], attempt: Callable[[dict], dict | str], n_jobs: int) -
     if n_jobs == 1:
         yield from progress(map(attempt, rows))
         return
-    context = multiprocessing.get_context("spawn")  # forking a process that runs threads of torch can hang
-    level = logging.getLogger().getEffectiveLevel()
-    with ProcessPoolExecutor(n_jobs, mp_context=context, initializer=_start_worker, initargs=(level,)) as pool:
+    with worker_pool(n_jobs) as pool:
         yield from progress(pool.map(attempt, rows, chunksize=4))
-
-
-def _start_worker(log_level: int) -> None:
-    import cv2
-    import torch
-
-    logging.basicConfig(level=log_level)
-    torch.set_num_threads(1)
-    cv2.setNumThreads(1)
 
 
 def _attempt(row: dict, out_dir: Path, detector: str) -> dict | str:

@@ -4,9 +4,8 @@ import functools
 import hashlib
 import json
 import logging
-import multiprocessing
 from collections.abc import Iterator
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures import as_completed
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +16,7 @@ from avsr.errors import InputError
 from avsr.files import write_json
 from avsr.media.timing import FPS
 from avsr.media.video import write_lips
+from avsr.parallel import worker_pool
 from talking3d.face.motion import Motion
 from talking3d.face.template import FaceTemplate
 from talking3d.render.renderer import Look, random_look, render_lips
@@ -90,18 +90,11 @@ def _run(todo: list[tuple], n_jobs: int) -> Iterator[None]:
         for job in todo:
             yield _draw_clip(*job)
         return
-    # Spawned, not forked: the caller may hold threads (torch, OpenMP), which a fork would break. The first clip is
-    # drawn here, so that numba's kernels are compiled and cached once, before the workers load them.
+    # The first clip is drawn here, so that numba's kernels are compiled and cached once, before the workers load them.
     yield _draw_clip(*todo[0])
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(min(n_jobs, len(todo) - 1), mp_context=context) as pool:
-        jobs = [pool.submit(_draw_clip, *job) for job in todo[1:]]
-        try:
-            for job in as_completed(jobs):
-                yield job.result()
-        except BaseException:
-            pool.shutdown(wait=True, cancel_futures=True)
-            raise
+    with worker_pool(min(n_jobs, len(todo) - 1)) as pool:
+        for job in as_completed([pool.submit(_draw_clip, *job) for job in todo[1:]]):
+            yield job.result()
 
 
 def _draw_clip(utt_id: str, motion_path: str, template_path: str, clip_path: str, seed: int) -> None:

@@ -21,7 +21,7 @@ KEY_DIRECTIONS = 12
 KEY_SPREAD = 0.22  # tangent of the key light's angular radius: a lamp with a shade
 
 
-@functools.lru_cache(maxsize=16)
+@functools.lru_cache(maxsize=64)
 def ambient_share(template: FaceTemplate) -> np.ndarray:
     """The share (V,) of a uniform sky that each vertex sees, weighted by the cosine to its normal."""
     normals = vertex_normals(template.verts, template.faces)

@@ -1,0 +1,157 @@
+"""The command line `avsr`: prepare, noise, tokenizer, train, transcribe, score."""
+
+import argparse
+import json
+import logging
+import os
+import sys
+from pathlib import Path
+
+from avsr.errors import InputError, exit_status
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+DEFAULT_CHECKPOINTS = ("egs/grid/exp/default/recognizer_av/checkpoint", "egs/mini/exp/default/recognizer_av/checkpoint")
+
+
+def default_checkpoint() -> Path:
+    """The recogniser used when `--checkpoint` is absent.
+
+    `$LIPLOOP_RECOGNIZER` if set, else the first that a recipe of this checkout has trained: GRID's (real video), then
+    the embedded corpus's. Raises InputError where there is none.
+    """
+    named = os.environ.get("LIPLOOP_RECOGNIZER")
+    candidates = [Path(named)] if named is not None else [REPOSITORY / folder for folder in DEFAULT_CHECKPOINTS]
+    for folder in candidates:
+        if (folder / "config.yaml").is_file():
+            return folder
+    raise InputError(
+        f"no recogniser found (looked for {', '.join(map(str, candidates))}): give --checkpoint DIR, set "
+        "LIPLOOP_RECOGNIZER, or train one with egs/grid/run.sh or egs/mini/run.sh"
+    )
+
+
+def _prepare(args: argparse.Namespace) -> None:
+    from avsr.data.manifest import read_manifest
+    from avsr.data.prepare import prepare, rows_from_folder
+
+    source = Path(args.source)
+    rows = read_manifest(source, need=("video",)) if source.suffix == ".jsonl" else rows_from_folder(source)
+    print(prepare(rows, args.out, n_jobs=args.nj, detector=args.detector))
+
+
+def _noise(args: argparse.Namespace) -> None:
+    from avsr.data.manifest import read_manifest
+    from avsr.data.noise import make_noise_manifest, noise_hash, write_noise_manifest
+
+    rows = read_manifest(args.manifest)
+    babble_rows = read_manifest(args.babble) if args.babble is not None else None
+    for snr_db in args.snr_db:
+        lines = make_noise_manifest(
+            rows, kind=args.kind, snr_db=snr_db, seed=args.seed, babble_rows=babble_rows, noise_paths=args.noise
+        )
+        path = Path(args.out) / f"{args.kind}_{snr_db:g}dB.jsonl"
+        write_noise_manifest(path, lines)
+        print(f"{path}: {len(lines)} utterances, hash {noise_hash(lines)[:16]}")
+
+
+def _tokenizer(args: argparse.Namespace) -> None:
+    from avsr.data.manifest import read_manifest
+    from avsr.data.text import train_tokenizer
+
+    rows = [row for path in args.manifests for row in read_manifest(path, need=("text",), check_files=False)]
+    tokenizer = train_tokenizer([row["text"] for row in rows], args.kind, args.vocab_size)
+    tokenizer.save(args.out)
+    print(f"{args.out}: {len(tokenizer)} {args.kind} tokens")
+
+
+def _train(args: argparse.Namespace) -> None:
+    from avsr.train import train_recognizer
+
+    print(train_recognizer(args.config, args.overrides, preset=args.preset))
+
+
+def _transcribe(args: argparse.Namespace) -> None:
+    from avsr.decode import DecodeConfig, Transcriber
+
+    checkpoint = args.checkpoint if args.checkpoint is not None else default_checkpoint()
+    print(f"recogniser: {checkpoint}", file=sys.stderr)
+    transcriber = Transcriber.from_pretrained(checkpoint)
+    config = DecodeConfig(method=args.method, beam_size=args.beam_size, modality=args.modality)
+    for path in args.files:
+        hypothesis = transcriber(path, config)
+        if args.json:
+            print(json.dumps({"file": path, "text": hypothesis.text, "score": hypothesis.score}, ensure_ascii=False))
+        else:
+            print(hypothesis.text if len(args.files) == 1 else f"{path}\t{hypothesis.text}")
+
+
+def _score(args: argparse.Namespace) -> None:
+    from avsr.data.manifest import read_manifest
+    from avsr.files import read_jsonl
+    from avsr.score import espnet_table, score
+
+    refs = {row["utt_id"]: row["text"] for row in read_manifest(args.manifest, need=("text",), check_files=False)}
+    hyps = {row["utt_id"]: row["text"] for row in read_jsonl(args.hyp)}
+    print(espnet_table({Path(args.hyp).parent.name or "hyp": score(refs, hyps)}))
+
+
+def build_parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="avsr", description=__doc__)
+    parser.add_argument("-v", "--verbose", action="store_true", help="say more on the way")
+    commands = parser.add_subparsers(dest="command", required=True)
+
+    sub = commands.add_parser("prepare", help="landmarks and lip crops of videos, with their manifest")
+    sub.add_argument("source", help="a video, a folder of videos, or a manifest (.jsonl) whose rows have `video`")
+    sub.add_argument("--out", required=True, help="folder for audio/ lips/ landmarks/ manifest.jsonl dropped.jsonl")
+    sub.add_argument("--nj", type=int, default=1, help="processes")
+    sub.add_argument("--detector", choices=("auto", "dlib", "haar"), default="auto")
+    sub.set_defaults(run=_prepare)
+
+    sub = commands.add_parser("noise", help="a noise manifest: which noise each utterance gets, and where it starts")
+    sub.add_argument("manifest")
+    sub.add_argument("--kind", choices=("babble", "recorded", "white", "pink"), required=True)
+    sub.add_argument("--snr_db", type=float, nargs="+", required=True)
+    sub.add_argument("--babble", help="manifest whose utterances are the babble's talkers")
+    sub.add_argument("--noise", nargs="+", help="recorded noise files")
+    sub.add_argument("--seed", type=int, default=0)
+    sub.add_argument("--out", required=True, help="folder; one KIND_SNRdB.jsonl for each SNR")
+    sub.set_defaults(run=_noise)
+
+    sub = commands.add_parser("tokenizer", help="a tokenizer from manifests' texts")
+    sub.add_argument("manifests", nargs="+", metavar="manifest")
+    sub.add_argument("--kind", choices=("char", "word", "unigram", "bpe"), required=True)
+    sub.add_argument("--vocab_size", type=int, help="for unigram and bpe")
+    sub.add_argument("--out", required=True)
+    sub.set_defaults(run=_tokenizer)
+
+    sub = commands.add_parser("train", help="train a recogniser; resumes where it stopped")
+    sub.add_argument("config")
+    sub.add_argument("overrides", nargs="*", metavar="key=value")
+    sub.add_argument("--preset", help="one of the config's presets")
+    sub.set_defaults(run=_train)
+
+    sub = commands.add_parser("transcribe", help="print what is said in video or sound files")
+    sub.add_argument("files", nargs="+")
+    sub.add_argument("--modality", choices=("av", "a", "v"), help="default: what the file and the recogniser have")
+    sub.add_argument("--checkpoint", help="folder or hub id")
+    sub.add_argument("--method", choices=("greedy", "beam"), default="beam")
+    sub.add_argument("--beam_size", type=int, default=10)
+    sub.add_argument("--json", action="store_true", help="one JSON object a line")
+    sub.set_defaults(run=_transcribe)
+
+    sub = commands.add_parser("score", help="ESPnet's table of a hyp.jsonl against a manifest")
+    sub.add_argument("hyp")
+    sub.add_argument("manifest")
+    sub.set_defaults(run=_score)
+    return parser
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run `avsr` with `argv` (default: the process's own); 2 on bad input, after one line on stderr."""
+    args = build_parser().parse_args(argv)
+    logging.basicConfig(level=logging.INFO if args.verbose else logging.WARNING, format="%(levelname)s %(message)s")
+    return exit_status(lambda: args.run(args))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

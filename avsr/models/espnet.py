@@ -1,0 +1,230 @@
+"""The one door to ESPnet: its encoders, decoder, CTC, SpecAugment and beam search, and nothing else of it.
+
+Only low-level modules come in (`espnet2.asr.*`, `espnet.nets.*`): its tasks and command lines reach for the network
+when they are imported. Written for the PyPI release 202511.
+
+Letters: B batch, T encoder frames, U tokens, D width.
+"""
+
+import contextlib
+import io
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from avsr.errors import InputError
+
+BLANK = 0  # ESPnet's id of the CTC blank; <sos/eos> is the last id
+IGNORE = -1  # padding of `tokens`
+
+
+@contextlib.contextmanager
+def _espnet() -> Iterator[None]:
+    """Around every import from ESPnet, one of which prints a line about Flash Attention to stdout."""
+    try:
+        with contextlib.redirect_stdout(io.StringIO()):
+            yield
+    except ImportError as error:
+        raise InputError(
+            f"ESPnet cannot be imported ({error}); recognition models need it: pip install espnet==202511"
+        ) from error
+
+
+def padding_mask(lengths: Tensor, n_frames: int) -> Tensor:
+    """True where a frame is padding: lengths (B,) -> (B, n_frames) bool."""
+    return torch.arange(n_frames, device=lengths.device) >= lengths[:, None]
+
+
+class PaddedEncoder(nn.Module):
+    """An ESPnet encoder whose output for an utterance does not depend on the padding beside it.
+
+    ESPnet masks padded frames in the attention only; its depthwise convolutions read them, and the last frames of a
+    short utterance come out different in every batch. Here every convolution along time gets zeros there, which is what
+    it gets past the end of an utterance that stands alone.
+    """
+
+    def __init__(self, encoder: nn.Module):
+        super().__init__()
+        self.encoder = encoder
+        self._padding: Tensor | None = None  # (B, T) bool, of the batch in flight
+        for module in encoder.modules():
+            if isinstance(module, nn.Conv1d) and module.kernel_size[0] > 1:
+                module.register_forward_pre_hook(self._silence_padding)
+
+    def _silence_padding(self, _module: nn.Module, inputs: tuple[Tensor]) -> tuple[Tensor]:
+        return (inputs[0].masked_fill(self._padding[:, None, :], 0.0),)  # (B, D, T)
+
+    def forward(self, features: Tensor, lengths: Tensor) -> Tensor:
+        """Encode features (B, T, D) of `lengths` (B,) frames -> (B, T, D) float32, zero at padded frames."""
+        self._padding = padding_mask(lengths, features.shape[1])
+        # float32: ESPnet would otherwise round its table of positions to the input's precision, for good
+        encoded, _, _ = self.encoder(features.float(), lengths, masks=self._padding)
+        encoded = encoded.masked_fill(self._padding[:, :, None], 0.0)
+        self._padding = None
+        return encoded.float()
+
+
+def build_encoder(
+    kind: str, *, dim: int, layers: int, heads: int, ff_dim: int, kernel: int, dropout: float
+) -> PaddedEncoder:
+    """Build ESPnet's Conformer (Gulati et al., 2020) or E-Branchformer (Kim et al., 2022) with relative positions.
+
+    Args:
+        kind: "conformer" or "e_branchformer".
+        dim: width D of input and output.
+        ff_dim: inner width of the feed-forward modules (and of the gating MLP).
+        kernel: frames that a convolution sees; odd.
+    """
+    if kernel % 2 == 0 or dim % heads:
+        raise InputError(f"the encoder needs an odd kernel and a dim that heads divide, got {kernel}, {dim} / {heads}")
+    shared = dict(
+        input_size=dim,
+        output_size=dim,
+        attention_heads=heads,
+        linear_units=ff_dim,
+        num_blocks=layers,
+        dropout_rate=dropout,
+        positional_dropout_rate=dropout,
+        attention_dropout_rate=dropout,
+        input_layer=None,
+        rel_pos_type="latest",
+    )
+    if kind == "conformer":
+        with _espnet():
+            from espnet2.asr.encoder.conformer_encoder import ConformerEncoder
+        return PaddedEncoder(ConformerEncoder(**shared, macaron_style=True, cnn_module_kernel=kernel))
+    if kind == "e_branchformer":
+        with _espnet():
+            from espnet2.asr.encoder.e_branchformer_encoder import EBranchformerEncoder
+        return PaddedEncoder(
+            EBranchformerEncoder(
+                **shared,
+                cgmlp_linear_units=ff_dim,
+                cgmlp_conv_kernel=kernel,
+                use_ffn=True,
+                macaron_ffn=True,
+                merge_conv_kernel=kernel,
+            )
+        )
+    raise InputError(f"unknown encoder {kind!r}; expected conformer or e_branchformer")
+
+
+def build_decoder(vocab_size: int, *, dim: int, layers: int, heads: int, ff_dim: int, dropout: float) -> nn.Module:
+    """Build ESPnet's transformer decoder over `vocab_size` tokens."""
+    with _espnet():
+        from espnet2.asr.decoder.transformer_decoder import TransformerDecoder
+    return TransformerDecoder(
+        vocab_size=vocab_size,
+        encoder_output_size=dim,
+        attention_heads=heads,
+        linear_units=ff_dim,
+        num_blocks=layers,
+        dropout_rate=dropout,
+        positional_dropout_rate=dropout,
+        self_attention_dropout_rate=dropout,
+        src_attention_dropout_rate=dropout,
+        use_flash_attn=False,
+    )
+
+
+def build_ctc(vocab_size: int, dim: int) -> nn.Module:
+    """Build ESPnet's CTC head. Its own dropout would also run in eval mode, so it is off."""
+    with _espnet():
+        from espnet2.asr.ctc import CTC
+    return CTC(odim=vocab_size, encoder_output_size=dim, dropout_rate=0.0)
+
+
+def build_spec_augment(*, freq_masks: int, freq_width: int, time_masks: int, time_width: int) -> nn.Module | None:
+    """Build ESPnet's SpecAugment (Park et al., 2019) without time warp: (B, L, 80), lengths -> the same, masked by 0.
+
+    Args:
+        freq_masks, freq_width: how many bands are masked, and the widest in mel bins.
+        time_masks, time_width: how many stretches are masked, and the longest in mel frames.
+
+    Returns None where nothing is to be masked.
+    """
+    if freq_masks == 0 and time_masks == 0:
+        return None
+    with _espnet():
+        from espnet2.asr.specaug.specaug import SpecAug
+    return SpecAug(
+        apply_time_warp=False,
+        apply_freq_mask=freq_masks > 0,
+        num_freq_mask=freq_masks,
+        freq_mask_width_range=(0, freq_width + 1),
+        apply_time_mask=time_masks > 0,
+        num_time_mask=time_masks,
+        time_mask_width_range=(0, time_width + 1),
+    )
+
+
+def ctc_loss(ctc: nn.Module, encoded: Tensor, lengths: Tensor, tokens: Tensor, token_lengths: Tensor) -> Tensor:
+    """CTC loss in nats per token: encoded (B, T, D), tokens (B, U) padded with -1 -> scalar."""
+    per_utterance = ctc(encoded, lengths, tokens, token_lengths)  # ESPnet's: sum over the batch / B
+    return per_utterance * len(tokens) / token_lengths.sum()
+
+
+def attention_loss(
+    decoder: nn.Module, encoded: Tensor, lengths: Tensor, tokens: Tensor, token_lengths: Tensor, smoothing: float
+) -> Tensor:
+    """Cross-entropy of the decoder's next tokens in nats per token, <eos> included, with label smoothing."""
+    with _espnet():
+        from espnet.nets.pytorch_backend.transformer.add_sos_eos import add_sos_eos
+    eos = decoder.output_layer.out_features - 1
+    inputs, targets = add_sos_eos(tokens, eos, eos, IGNORE)  # (B, U + 1) each
+    logits, _ = decoder(encoded, lengths, inputs, token_lengths + 1)  # (B, U + 1, vocabulary)
+    return functional.cross_entropy(
+        logits.float().flatten(0, 1), targets.flatten(), ignore_index=IGNORE, label_smoothing=smoothing
+    )
+
+
+@torch.no_grad()
+def beam_search(
+    encoded: Tensor,
+    *,
+    ctc: nn.Module,
+    decoder: nn.Module | None,
+    vocab_size: int,
+    beam_size: int,
+    ctc_weight: float,
+    length_bonus: float,
+) -> tuple[list[int], float]:
+    """Decode one utterance by ESPnet's batch beam search with CTC prefix scores (Watanabe et al., 2017).
+
+    Args:
+        encoded: (T, D), without padding.
+        decoder: None decodes with CTC prefix scores alone.
+        ctc_weight: share of the CTC scores; the decoder has the rest.
+        length_bonus: added per token.
+
+    Returns:
+        The token ids without <sos/eos>, and their score (log, higher is better).
+    """
+    with _espnet():
+        from espnet.nets.batch_beam_search import BatchBeamSearch
+        from espnet.nets.scorers.ctc import CTCPrefixScorer
+        from espnet.nets.scorers.length_bonus import LengthBonus
+
+    class PrefixScorer(CTCPrefixScorer):
+        """ESPnet scores what CTC cannot emit -1e10 and takes it back a step later; here such a path stays dead."""
+
+        def batch_score_partial(self, y, ids, state, x):
+            scores, state = super().batch_score_partial(y, ids, state, x)
+            return scores.masked_fill(scores < -1e9, float("-inf")), state
+
+    eos = vocab_size - 1
+    if decoder is None:
+        ctc_weight = 1.0
+    search = BatchBeamSearch(
+        scorers={"decoder": decoder, "ctc": PrefixScorer(ctc, eos), "length_bonus": LengthBonus(vocab_size)},
+        weights={"decoder": 1.0 - ctc_weight, "ctc": ctc_weight, "length_bonus": length_bonus},
+        beam_size=min(beam_size, vocab_size),
+        vocab_size=vocab_size,
+        sos=eos,
+        eos=eos,
+        pre_beam_score_key="full" if ctc_weight < 1.0 else None,
+    )
+    best = search(encoded)[0]
+    return [token for token in best.yseq.tolist() if token != eos], float(best.score)

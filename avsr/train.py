@@ -1,0 +1,57 @@
+"""Training a recogniser from a config file: what `avsr train` does."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+
+from avsr.data.dataset import DataConfig, recognition_data
+from avsr.models.recognizer import Recognizer, RecognizerConfig
+from avsr.training.config import keep_config, load_config
+from avsr.training.trainer import FREE_KEYS, Trainer, TrainerConfig
+
+
+@dataclass
+class RecognizerTraining:
+    """The schema of a recogniser's yaml file."""
+
+    model: str = "recognizer"
+    out: str = "exp/recognizer"
+    data: DataConfig = field(default_factory=DataConfig)
+    recognizer: RecognizerConfig = field(default_factory=RecognizerConfig)
+    trainer: TrainerConfig = field(default_factory=TrainerConfig)
+
+
+def train_recognizer(config_path: str | Path, overrides: list[str], preset: str | None = None) -> Path:
+    """Train as the yaml at `config_path` says, with `key=value` overrides; resumes. Returns the checkpoint's folder."""
+    config = load_config(config_path, overrides, RecognizerTraining, preset=preset)
+    config.data.modalities = config.recognizer.modalities
+    keep_config(Path(config.out) / "config.yaml", config, may_change=FREE_KEYS)
+    torch.manual_seed(config.trainer.seed)
+    train, train_sampler, valid, valid_sampler, collate, tokenizer, labels = recognition_data(
+        config.data, config.trainer.seed
+    )
+    config.recognizer.vocab_size = len(tokenizer)
+    config.recognizer.n_labels = len(labels) if labels is not None else 0
+    model = Recognizer(config.recognizer)
+    model.tokenizer = tokenizer
+    facts = {"trained on": ", ".join(config.data.train), "config": str(config_path), "seed": config.trainer.seed}
+
+    def export(state_dict: dict, folder: Path) -> None:
+        exported = Recognizer(config.recognizer)
+        exported.load_state_dict(state_dict)
+        exported.save_pretrained(folder, tokenizer, facts)
+
+    trainer = Trainer(
+        model,
+        config.trainer,
+        config.out,
+        train_dataset=train,
+        train_sampler=train_sampler,
+        valid_dataset=valid,
+        valid_sampler=valid_sampler,
+        collate=collate,
+        export=export,
+    )
+    trainer.fit()
+    return Path(config.out) / "checkpoint"

@@ -1,0 +1,225 @@
+"""One page and its plots from what a recipe measured: RESULTS.md and report/*.png.
+
+python -m benchmarks.report EXP --title TITLE --command COMMAND --recipe RECIPE_DIR
+"""
+
+import argparse
+import json
+import os
+import platform
+import subprocess
+from importlib.metadata import version
+from pathlib import Path
+
+from avsr.data.manifest import read_manifest
+from avsr.files import atomic_path, write_text
+from avsr.media.video import read_lips
+
+
+def hardware() -> str:
+    """Processor, cores used and GPU, in words."""
+    import torch
+
+    model = platform.processor() or platform.machine()
+    cpuinfo = Path("/proc/cpuinfo")
+    if cpuinfo.is_file():
+        model = next((li.split(":")[1].strip() for li in cpuinfo.read_text().splitlines() if "model name" in li), model)
+    gpus = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
+    return f"{model}, {os.cpu_count()} cores, {'no GPU' if not gpus else ', '.join(gpus)}"
+
+
+def commit_of(folder: Path) -> str:
+    """The commit checked out at `folder`, marked where tracked files differ from it."""
+    git = ["git", "-C", str(folder)]
+    head = subprocess.run([*git, "rev-parse", "--short=12", "HEAD"], capture_output=True, text=True)
+    if head.returncode != 0:
+        return "not a git checkout"
+    changed = subprocess.run([*git, "status", "--porcelain", "--untracked-files=no"], capture_output=True, text=True)
+    return head.stdout.strip() + (" with local changes" if changed.stdout.strip() else "")
+
+
+def environment(recipe: Path, command: str) -> str:
+    """Everything a reader needs to run it again, as a Markdown list."""
+    versions = ", ".join(f"{name} {version(name)}" for name in ("liploop", "torch", "espnet"))
+    lines = [
+        f"command: `{command}`",
+        f"commit: `{commit_of(recipe)}`",
+        f"hardware: {hardware()}",
+        f"software: Python {platform.python_version()}, {versions}",
+    ]
+    return "".join(f"- {line}\n" for line in lines)
+
+
+def with_interval(cell: dict) -> str:
+    return f"{cell['wer']:.1f} [{cell['low']:.1f}, {cell['high']:.1f}]"
+
+
+def recognizer_section(name: str, scores: dict) -> str:
+    """Word error by system and condition, ESPnet's table and the paired differences, in Markdown."""
+    conditions = list(dict.fromkeys(row["condition"] for row in scores["results"]))
+    cells = {(row["system"], row["condition"]): row for row in scores["results"]}
+    protocol = scores["protocol"]
+    text = [
+        f"## Recognition: {name}\n",
+        f"{protocol['utterances']} utterances, {protocol['words']} words, {protocol['speakers']} speakers, "
+        f"{protocol['source']}. {protocol['decoding']} WER in %, with the 95 % bootstrap interval over utterances.\n",
+        "| system | " + " | ".join(conditions) + " |",
+        "|---|" + "---|" * len(conditions),
+    ]
+    for system in scores["systems"]:
+        row = [with_interval(cells[system, c]) if (system, c) in cells else "" for c in conditions]
+        text.append(f"| {system} | " + " | ".join(row) + " |")
+    if scores["paired"]:
+        text += ["", "Paired bootstrap, WER points:\n", "| condition | difference | 95 % interval |", "|---|---|---|"]
+        for pair in scores["paired"]:
+            text.append(
+                f"| {pair['condition']} | {pair['b']} − {pair['a']} = {pair['difference']:+.1f} "
+                f"| [{pair['low']:+.1f}, {pair['high']:+.1f}] |"
+            )
+    text += ["", "### WER", "", scores["table"]]
+    noise = "; ".join(f"{c} `{digest[:16]}`" for c, digest in protocol["noise"].items())
+    text += ["", f"Noise manifests (sha256): {noise}.", ""]
+    for system, facts in scores["systems"].items():
+        text.append(f"- {system}: {facts['parameters'] / 1e6:.2f} M parameters, {facts['training']}")
+    return "\n".join(text) + "\n"
+
+
+def generator_section(name: str, scores: dict) -> str:
+    """Vertex errors and read-back word error of each motion, in Markdown."""
+    protocol = scores["protocol"]
+    readers = list(scores["readers"])
+    geometry = [
+        ("lve_mm", "LVE mm", "{:.2f}"),
+        ("lve_m2", "LVE m²", "{:.2e}"),
+        ("mve_mm", "MVE mm", "{:.2f}"),
+        ("fdd", "FDD m²", "{:+.2e}"),
+        ("closure_rate", "closed on p b m", "{:.0%}"),
+        ("lip_correlation", "lip-opening r", "{:.2f}"),
+    ]
+    present = [column for column in geometry if any(column[0] in row for row in scores["motions"].values())]
+    text = [
+        f"## Talking face: {name}\n",
+        f"{protocol['utterances']} utterances, {protocol['speakers']} speakers. {protocol['geometry']}\n",
+        "| motion | " + " | ".join([title for _, title, _ in present] + [f"WER read by {r}" for r in readers]) + " |",
+        "|---|" + "---|" * (len(present) + len(readers)),
+    ]
+    for motion, row in scores["motions"].items():
+        values = [fmt.format(row[key]) if key in row else "" for key, _, fmt in present]
+        values += [with_interval(row["readback"][r]) if r in row["readback"] else "" for r in readers]
+        text.append(f"| {motion} | " + " | ".join(values) + " |")
+    text += ["", *(f"- reader {reader}: {facts}" for reader, facts in scores["readers"].items())]
+    return "\n".join(text) + "\n"
+
+
+def plot_recognizer(name: str, scores: dict, path: Path) -> None:
+    """WER against SNR, a line a system and noise kind; systems that don't hear are flat dashed lines."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    figure, axes = pyplot.subplots(figsize=(5.5, 4), layout="constrained")
+    for i, system in enumerate(scores["systems"]):
+        rows = [row for row in scores["results"] if row["system"] == system]
+        clean = next(row for row in rows if row["condition"] == "clean")
+        noisy = [row for row in rows if row["snr_db"] is not None]
+        if not noisy:
+            axes.axhline(clean["wer"], color=f"C{i}", linestyle="--", label=system)
+        for style, kind in zip("-:-.", dict.fromkeys(row["kind"] for row in noisy), strict=False):
+            points = sorted((row for row in noisy if row["kind"] == kind), key=lambda row: row["snr_db"])
+            snrs_db = [row["snr_db"] for row in points]
+            middle = [row["wer"] for row in points]
+            axes.plot(snrs_db, middle, f"o{style}", color=f"C{i}", label=f"{system}, {kind}")
+            low, high = ([row[end] for row in points] for end in ("low", "high"))
+            axes.fill_between(snrs_db, low, high, color=f"C{i}", alpha=0.15, linewidth=0)
+            axes.plot(snrs_db[-1] + 5, clean["wer"], "o", color=f"C{i}")
+    axes.set(xlabel="SNR (dB); rightmost points: clean", ylabel="word error rate (%)", title=name, ylim=(0, None))
+    axes.grid(alpha=0.3)
+    axes.legend(frameon=False)
+    with atomic_path(path) as partial:
+        figure.savefig(partial, dpi=130)
+    pyplot.close(figure)
+
+
+def plot_generator(name: str, scores: dict, path: Path) -> None:
+    """Read-back word error of every motion, grouped by reader."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    figure, axes = pyplot.subplots(figsize=(6, 3.5), layout="constrained")
+    readers, motions = list(scores["readers"]), list(scores["motions"])
+    width = 0.8 / len(readers)
+    for i, reader in enumerate(readers):
+        cells = [(m, scores["motions"][motion]["readback"].get(reader)) for m, motion in enumerate(motions)]
+        places = [m + i * width for m, cell in cells if cell is not None]
+        bars = [cell["wer"] for _, cell in cells if cell is not None]
+        axes.bar(places, bars, width, label=f"read by {reader}")
+    axes.set_xticks([m + 0.4 - width / 2 for m in range(len(motions))], motions)
+    axes.set(ylabel="read-back WER (%)", title=name)
+    axes.grid(axis="y", alpha=0.3)
+    axes.legend(frameon=False)
+    with atomic_path(path) as partial:
+        figure.savefig(partial, dpi=130)
+    pyplot.close(figure)
+
+
+def plot_lips(scores: dict, path: Path, n_frames: int = 16) -> None:
+    """One utterance's lips under every motion, a row each, at the same times."""
+    import matplotlib
+    import numpy as np
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    rows = {name: read_manifest(row["manifest"], need=("lips",)) for name, row in scores["motions"].items()}
+    utt_id = rows["reference"][0]["utt_id"]
+    clips = {name: read_lips(next(r for r in of if r["utt_id"] == utt_id)["lips"]) for name, of in rows.items()}
+    times = np.linspace(0, min(map(len, clips.values())) - 1, n_frames).round().astype(int)
+    figure, axes = pyplot.subplots(len(clips), 1, figsize=(n_frames * 0.8, len(clips) * 0.95), layout="constrained")
+    for axis, (name, lips) in zip(axes, clips.items(), strict=True):
+        axis.imshow(np.hstack(list(lips[times])), cmap="gray", vmin=0, vmax=255)
+        axis.set(xticks=[], yticks=[], ylabel=name)
+    axes[0].set_title(f"{utt_id}: {rows['reference'][0]['text']}")
+    with atomic_path(path) as partial:
+        figure.savefig(partial, dpi=110)
+    pyplot.close(figure)
+
+
+def stage_table(exp: Path) -> str:
+    """Seconds of each stage's longest run (a stage run again reuses what is finished), in Markdown."""
+    log = exp / "stages.jsonl"
+    if not log.is_file():
+        return ""
+    seconds = {}
+    for row in map(json.loads, log.read_text().splitlines()):
+        seconds[row["stage"]] = max(row["seconds"], seconds.get(row["stage"], 0))
+    body = "".join(f"| {stage} | {took} |\n" for stage, took in seconds.items())
+    return f"## Time\n\n| stage | seconds |\n|---|---|\n{body}| together | {sum(seconds.values())} |\n"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("exp", type=Path)
+    parser.add_argument("--title", required=True)
+    parser.add_argument("--command", required=True)
+    parser.add_argument("--recipe", type=Path, required=True)
+    args = parser.parse_args()
+    sections = [f"# RESULTS: {args.title}\n\n{environment(args.recipe, args.command)}"]
+    for path in sorted(args.exp.glob("recognizer/*/scores.json")):
+        name, scores = path.parent.name, json.loads(path.read_text())
+        sections.append(recognizer_section(name, scores))
+        plot_recognizer(name, scores, args.exp / "report" / f"wer_snr_{name}.png")
+    for path in sorted(args.exp.glob("generator/*/scores.json")):
+        name, scores = path.parent.name, json.loads(path.read_text())
+        sections.append(generator_section(name, scores))
+        plot_generator(name, scores, args.exp / "report" / f"readback_{name}.png")
+        plot_lips(scores, args.exp / "report" / f"lips_{name}.png")
+    sections.append(stage_table(args.exp))
+    write_text(args.exp / "RESULTS.md", "\n".join(filter(None, sections)))
+    print("\n".join(sections))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,223 @@
+# The shared stages of every recipe. A recipe's run.sh sources this file, sets its own variables, replaces the stages
+# in which it differs, and calls `loop "$@"`. A stage's outputs appear whole or not at all and finished work is not
+# redone, so an interrupted recipe goes on where it stopped when it is started again.
+set -euo pipefail
+
+recipe=$(cd "$(dirname "${BASH_SOURCE[1]}")" && pwd)
+root=$(cd "$recipe/../.." && pwd)
+
+# Options (--name value).
+stage=data            # first stage, by name or number
+stop_stage=demo       # last stage, by name or number
+preset=default        # smoke | default | full: the size of the corpus and of the models
+ngpu=0                # GPUs; more than one goes through accelerate launch
+nj=2                  # processes that prepare, draw and (without a GPU) train side by side
+seed=0
+datadir="$recipe/data"
+expdir="$recipe/exp"
+dry_run=false         # true: print the commands only
+
+stages=(data noise tokenizer train recognize animate readback results demo)
+
+# A recipe's own settings.
+token_kind=word              # char | word | unigram | bpe
+test_sets=(test)             # subsets that are recognised
+animate_sets=(test)          # subsets whose speech drives the student
+audio_passes=1               # times an epoch of the audio-only recogniser goes through the corpus
+motions=(student shuffled mean static)  # the student, and the controls that must fail
+noise_kinds=(babble)
+snrs_db=(10 5 0 -5 -10)
+demo_set=test                # the demo clip speaks this subset's first utterance
+student_train_sets=(train)
+
+log() { printf '%s %s: %s\n' "$(date '+%Y-%m-%d %H:%M:%S')" "$(basename "$recipe")" "$*"; }
+fail() { printf 'error: %s\n' "$*" >&2; exit 2; }
+
+# Runs a command, or only prints it under --dry_run true.
+run() { if "$dry_run"; then printf '  %s\n' "$(printf '%q ' "$@")"; else "$@"; fi; }
+
+parse_options() {
+  local name
+  while [ $# -gt 0 ]; do
+    case "$1" in
+      --help|-h) grep -E '^[a-z_]+=.*#' "$root/egs/loop.sh"; exit 0 ;;
+      --*) name=${1#--}; name=${name//-/_} ;;
+      *) fail "unexpected argument '$1' (options are --name value; see --help)" ;;
+    esac
+    case " stage stop_stage preset ngpu nj seed datadir expdir dry_run ${recipe_options:-} " in
+      *" $name "*) ;;
+      *) fail "unknown option --$name; options: --stage --stop_stage --preset --ngpu --nj --seed --datadir --expdir --dry_run ${recipe_options:+--${recipe_options// / --}}" ;;
+    esac
+    [ $# -ge 2 ] || fail "option --$name needs a value"
+    printf -v "$name" '%s' "$2"
+    shift 2
+  done
+  case "$preset" in smoke|default|full) ;; *) fail "--preset '$preset' is not one of smoke, default, full" ;; esac
+  case "$dry_run" in true|false) ;; *) fail "--dry_run takes true or false, not '$dry_run'" ;; esac
+  local count
+  for count in "ngpu $ngpu" "nj $nj" "seed $seed"; do
+    case "${count#* }" in ''|*[!0-9]*) fail "--${count% *} takes a whole number, not '${count#* }'" ;; esac
+  done
+  [ "$nj" -ge 1 ] || fail "--nj takes 1 or more, not '$nj'"
+}
+
+# The place of a stage, given by name or number, in the list.
+stage_index() {
+  local i
+  for i in "${!stages[@]}"; do
+    if [ "$1" = "${stages[$i]}" ] || [ "$1" = "$((i + 1))" ]; then echo "$i"; return; fi
+  done
+  fail "no stage '$1'; stages: $(for i in "${!stages[@]}"; do printf '%d=%s ' $((i + 1)) "${stages[$i]}"; done)"
+}
+
+# train MODEL_CLI CONFIG [key=value ...]: one training on the GPUs asked for, or on the CPU.
+train() {
+  local cli=$1; shift
+  local launch=(python -m "$cli.cli")
+  if [ "$ngpu" -gt 1 ]; then launch=(accelerate launch --num_processes "$ngpu" -m "$cli.cli"); fi
+  if [ "$ngpu" -eq 0 ]; then launch=(env CUDA_VISIBLE_DEVICES= "${launch[@]}"); fi
+  run ${train_cmd:-} "${launch[@]}" train --preset "$preset" "$@" "trainer.seed=$seed"
+}
+
+# beside LOG COMMAND...: starts a command with its output in LOG; waits for a place while nj commands run (one, with
+# GPUs).
+beside() {
+  local logfile=$1; shift
+  if "$dry_run"; then "$@"; return; fi
+  local places=$nj
+  if [ "$ngpu" -gt 0 ]; then places=1; fi
+  while [ "$(jobs -rp | wc -l)" -ge "$places" ]; do
+    wait -n || fail "a command failed; see the logs in $exp/log"
+  done
+  mkdir -p "$(dirname "$logfile")"
+  log "  $(basename "$logfile" .log): log in $logfile"
+  "$@" >"$logfile" 2>&1 &
+}
+
+# Waits for all that `beside` started.
+together() {
+  "$dry_run" && return
+  while [ "$(jobs -rp | wc -l)" -gt 0 ]; do
+    wait -n || fail "a command failed; see the logs in $exp/log"
+  done
+}
+
+# The student that speaks and the lip readers that judge its lips (NAME=CHECKPOINT).
+recipe_paths() {
+  student="$exp/audio2mesh/checkpoint"
+  readers=("V=$exp/recognizer_v/checkpoint")
+}
+
+stage_data() { fail "the recipe defines no stage_data"; }
+
+stage_noise() {  # the evaluation's noise, fixed once and the same for every system; its talkers come from training
+  local set kind snr_db
+  for set in "${test_sets[@]}"; do
+    for kind in "${noise_kinds[@]}"; do
+      run avsr noise "$data/$set/manifest.jsonl" --kind "$kind" --snr_db "${snrs_db[@]}" --seed "$seed" \
+        --babble "$data/train/manifest.jsonl" --out "$data/noise/$set"
+    done
+  done
+}
+
+stage_tokenizer() {
+  run avsr tokenizer "$data/train/manifest.jsonl" "$data/valid/manifest.jsonl" --kind "$token_kind" --out "$data/tokenizer.model"
+}
+
+# An audio-only, a visual-only and an audio-visual recogniser, and the student; side by side where there is no GPU.
+stage_train() {
+  train_recognizer av
+  train_recognizer v
+  train_student
+  train_recognizer a
+  together
+}
+
+train_recognizer() {
+  local modality=$1 manifests="$data/train/manifest.jsonl"
+  if [ "$modality" = a ]; then manifests=$(printf "$manifests,%.0s" $(seq "$audio_passes")); manifests=${manifests%,}; fi
+  beside "$exp/log/recognizer_$modality.log" train avsr "$recipe/conf/recognizer.yaml" \
+    "recognizer.modalities=$modality" "out=$exp/recognizer_$modality" "data.tokenizer=$data/tokenizer.model" \
+    "data.train=[$manifests]" "data.valid=[$data/valid/manifest.jsonl]"
+}
+
+train_student() {
+  local manifests=() set
+  for set in "${student_train_sets[@]}"; do manifests+=("$data/$set/manifest.jsonl"); done
+  beside "$exp/log/audio2mesh.log" train talking3d "$recipe/conf/audio2mesh.yaml" "out=$exp/audio2mesh" \
+    "data.train=[$(IFS=,; echo "${manifests[*]}")]" "data.valid=[$data/valid/manifest.jsonl]"
+}
+
+stage_recognize() {
+  local set
+  for set in "${test_sets[@]}"; do
+    run python -m benchmarks.recognizer "$data/$set/manifest.jsonl" --noise "$data/noise/$set" --nj "$nj" \
+      --system "A=$exp/recognizer_a/checkpoint:a" --system "V=$exp/recognizer_v/checkpoint:v" \
+      --system "AV=$exp/recognizer_av/checkpoint:av" --out "$exp/recognizer/$set"
+  done
+}
+
+# Motion for each subset's speech, by the student and as controls, then its lips drawn.
+stage_animate() {
+  local set motion
+  for set in "${animate_sets[@]}"; do
+    for motion in "${motions[@]}"; do
+      beside "$exp/log/animate_${set}_$motion.log" animate "$set" "$motion"
+    done
+  done
+  together
+}
+
+animate() {
+  local set=$1 motion=$2
+  run talking3d predict "$data/$set/manifest.jsonl" --checkpoint "$student" --motion "$motion" --seed "$seed" \
+    --out "$exp/generator/$set/$motion"
+  run talking3d draw "$exp/generator/$set/$motion/manifest.jsonl" --seed "$seed" --out "$exp/generator/$set/$motion/drawn"
+}
+
+stage_readback() {
+  local set
+  for set in "${animate_sets[@]}"; do
+    run python -m benchmarks.generator "$data/$set/manifest.jsonl" --out "$exp/generator/$set" \
+      $(for motion in "${motions[@]}"; do echo "--motion $motion=$exp/generator/$set/$motion/drawn/manifest.jsonl"; done) \
+      $(for reader in "${readers[@]}"; do echo "--reader $reader"; done)
+  done
+}
+
+stage_results() {
+  run python -m benchmarks.report "$exp" --title "$(basename "$recipe"), preset $preset" --recipe "$recipe" \
+    --command "egs/$(basename "$recipe")/run.sh${command_line:+ $command_line}"
+  "$dry_run" || log "table: $exp/RESULTS.md, plots: $exp/report"
+}
+
+stage_demo() {
+  local speech
+  speech=$(sed -n '1s/.*"audio": "\([^"]*\)".*/\1/p' "$data/$demo_set/manifest.jsonl" 2>/dev/null || true)
+  run talking3d animate "$data/$demo_set/${speech:-AUDIO_OF_FIRST_LINE}" --checkpoint "$student" --out "$exp/report/demo.mp4"
+  "$dry_run" || log "clip with sound: $exp/report/demo.mp4"
+}
+
+loop() {
+  local command_line="$*" first last i began
+  parse_options "$@"
+  # Declared and assigned apart, so that a wrong stage ends the recipe.
+  first=$(stage_index "$stage")
+  last=$(stage_index "$stop_stage")
+  [ "$first" -le "$last" ] || fail "--stage $stage comes after --stop_stage $stop_stage"
+  . "$recipe/db.sh"
+  . "$recipe/cmd.sh"
+  "$dry_run" || . "$recipe/path.sh"
+  data=$(realpath -m "$datadir")/$preset
+  exp=$(realpath -m "$expdir")/$preset
+  recipe_paths
+  for ((i = first; i <= last; i++)); do
+    log "stage $((i + 1)) ${stages[$i]} ($preset)"
+    began=$SECONDS
+    "stage_${stages[$i]}"
+    if ! "$dry_run"; then
+      mkdir -p "$exp"
+      printf '{"stage": "%s", "seconds": %d}\n' "${stages[$i]}" $((SECONDS - began)) >>"$exp/stages.jsonl"
+      log "stage $((i + 1)) ${stages[$i]} done in $((SECONDS - began)) s"
+    fi
+  done
+}

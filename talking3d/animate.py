@@ -1,0 +1,205 @@
+"""Speech to a talking face: read, predict, rest in silence, move head and eyes, draw, write.
+
+Letters: S samples, T video frames, K basis size.
+"""
+
+import dataclasses
+import logging
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+
+from avsr.errors import InputError
+from avsr.media.audio import check_waveform, read_audio
+from avsr.media.timing import FPS, frames_of, samples_of
+from avsr.media.video import write_video
+from talking3d.face.motion import Motion
+from talking3d.face.procedural import procedural_face
+from talking3d.face.template import FaceTemplate
+from talking3d.models.audio2mesh import Audio2Mesh
+from talking3d.render.renderer import render_face, render_lips
+
+SUFFIXES = (".mp4", ".npz")
+CHECKPOINT_VARIABLE = "LIPLOOP_AUDIO2MESH"
+RECIPE_CHECKPOINT = Path(__file__).resolve().parents[1] / "egs/mini/exp/default/audio2mesh/checkpoint"
+
+FLOOR_DB = 12.0  # what is this far above the recording's quietest tenth is speech,
+SOFT_DB = 28.0  # or less than this below its loud frames,
+RANGE_DB = 45.0  # and nothing is that lies further below them
+SHORTEST_REST_S = 0.4  # shorter silences are closures of stops and belong to speech
+HANGOVER_S = 0.16  # lips move before the sound and after it,
+EASE_S = 0.08  # and come to rest over twice this
+
+SWAY_DEG = (1.0, 1.6, 0.8)  # nod, turn, tilt: standard deviations
+BLINK = np.array([0.35, 0.9, 1.0, 0.75, 0.4, 0.15], np.float32)  # lids fall faster than they rise
+DRAWN_AT_ONCE = 50  # frames
+
+logger = logging.getLogger(__name__)
+
+
+def find_checkpoint(checkpoint: str | Path | None) -> Path | str:
+    """The student to use: as given, else `$LIPLOOP_AUDIO2MESH`, else what egs/mini/run.sh trained in this checkout."""
+    if checkpoint is not None:
+        return checkpoint
+    if CHECKPOINT_VARIABLE in os.environ:
+        return os.environ[CHECKPOINT_VARIABLE]
+    if RECIPE_CHECKPOINT.is_dir():
+        return RECIPE_CHECKPOINT
+    raise InputError(
+        f"no student yet: run egs/mini/run.sh, which trains one, or give --checkpoint (or {CHECKPOINT_VARIABLE}) "
+        "the folder of one"
+    )
+
+
+def animate(
+    speech: str | Path,
+    out: str | Path,
+    checkpoint: str | Path | None = None,
+    *,
+    template: str | Path | None = None,
+    style: str | None = None,
+    idle: bool = True,
+    seed: int = 0,
+) -> Motion:
+    """Animate a face to a file of speech and write a clip with its sound, or the motion.
+
+    Args:
+        speech: any sound or video file that `read_audio` reads.
+        out: .mp4 (512 x 512, 25 fps, with the sound) or .npz (`Motion`).
+        checkpoint: of an `Audio2Mesh`; None as `find_checkpoint` has it.
+        template: another face of the same topology, .npz; None: the checkpoint's own.
+        style: a training speaker's name; None: the average style.
+        idle: let the eyes blink and the head move a little; seed varies it.
+
+    Raises:
+        InputError: unknown suffix of `out`, unreadable or silent speech, no checkpoint, an unknown style, a template
+            of another topology.
+    """
+    out = Path(out)
+    if out.suffix not in SUFFIXES:
+        raise InputError(f"{out}: cannot write {out.suffix or 'a file without suffix'!r}; use {' or '.join(SUFFIXES)}")
+    waveform = read_audio(speech)
+    check_waveform(waveform, speech)
+    checkpoint = find_checkpoint(checkpoint)
+    logger.info("student: %s", checkpoint)
+    model = Audio2Mesh.from_pretrained(checkpoint)
+    face = model.template if template is None else FaceTemplate.load(template)
+    motion = model.motion(speak(model, waveform, style), face)
+    if idle:
+        rng = np.random.default_rng(seed)
+        motion = dataclasses.replace(add_blinks(motion, face, rng), head_pose=head_sway(motion.n_frames, rng))
+    if out.suffix == ".npz":
+        motion.save(out)
+    else:
+        render_clip(out, motion, face, waveform)
+    return motion
+
+
+def speech_activity(waveform: np.ndarray) -> np.ndarray:
+    """How much each frame speaks: (S,) -> (T,) in [0, 1]; 0 in silence, where the face rests.
+
+    A frame speaks when it lies 12 dB above the recording's noise floor (its quietest tenth) or is one of its loud ones.
+    Rests are silences of at least 0.4 s: shorter ones are the closures of stops. Lips start before the sound and end
+    after it, so speech is widened by 160 ms on both sides, and eases in and out.
+    """
+    n_frames = frames_of(len(waveform))
+    framed = np.pad(waveform, (0, samples_of(n_frames) - len(waveform))).reshape(n_frames, -1)
+    power = np.square(framed, dtype=np.float64).mean(1) + 1e-10
+    level_db, floor_db = 10 * np.log10(power), 10 * np.log10(np.percentile(power, 10))
+    loud_db = 10 * np.log10(np.square(power).sum() / power.sum())  # where its energy lies, however much is silence
+    # a recording without pauses has its quietest tenth in its speech: SOFT_DB keeps that from being silence
+    threshold_db = max(loud_db - RANGE_DB, min(floor_db + FLOOR_DB, loud_db - SOFT_DB))
+    speaks = level_db > threshold_db
+    speaks = ~_open(~speaks, round(SHORTEST_REST_S * FPS))
+    hangover, ease = round(HANGOVER_S * FPS), round(EASE_S * FPS)
+    speaks = np.convolve(np.pad(speaks, hangover), np.ones(2 * hangover + 1), mode="valid") > 0.5
+    ramp = np.hanning(2 * ease + 3)[1:-1]
+    padded = np.pad(speaks.astype(float), ease, mode="edge")
+    return np.convolve(padded, ramp / ramp.sum(), mode="valid").astype(np.float32)
+
+
+def speak(model: Audio2Mesh, waveform: np.ndarray, style: str | None = None) -> np.ndarray:
+    """Coefficients (T, K) of the face that speaks `waveform` (S,) and rests where nothing is said."""
+    return model.predict(waveform, style) * speech_activity(waveform)[:, None]
+
+
+def add_blinks(motion: Motion, template: FaceTemplate, rng: np.random.Generator) -> Motion:
+    """The motion with blinks, if the template has an articulation "blink"; as it is otherwise."""
+    if "blink" not in template.articulation_names:
+        return motion
+    articulation = np.zeros((motion.n_frames, len(template.articulation_names)), np.float32)
+    articulation[:, template.articulation_names.index("blink")] = _blinks(motion.n_frames, rng)
+    if motion.coefficients is None:
+        return dataclasses.replace(motion, offsets=motion.offsets + template.offsets(articulation))
+    return dataclasses.replace(motion, coefficients=motion.coefficients + articulation)
+
+
+def head_sway(n_frames: int, rng: np.random.Generator) -> np.ndarray:
+    """Head pose (T, 6) of someone who speaks to you: rotations of a degree or so that wander and return, no shift."""
+    window = np.hanning(4 * FPS + 1)
+    drive = rng.standard_normal((3, n_frames + len(window) - 1))
+    slow = [np.convolve(axis, window, mode="valid") / np.linalg.norm(window) for axis in drive]
+    pose = np.zeros((n_frames, 6), np.float32)
+    pose[:, :3] = np.deg2rad(SWAY_DEG) * np.stack(slow, axis=1)
+    return pose
+
+
+def render_clip(out: str | Path, motion: Motion, template: FaceTemplate, waveform: np.ndarray | None = None) -> None:
+    """Draw a motion as a clip of the whole head, 512 x 512, with sound where `waveform` is given. Memory is bounded."""
+
+    def pictures() -> Iterator[np.ndarray]:
+        for start in range(0, motion.n_frames, DRAWN_AT_ONCE):
+            part = _part(motion, slice(start, start + DRAWN_AT_ONCE))
+            yield from render_face(template, part.offsets_for(template), part.head_pose)
+
+    write_video(out, pictures(), waveform)
+
+
+def render_motion(
+    motion_path: str | Path,
+    out: str | Path,
+    *,
+    template: str | Path | None = None,
+    view: str = "face",
+    audio: str | Path | None = None,
+) -> None:
+    """Draw a motion file as an .mp4: the head ("face") or the recogniser's view ("lips"), with `audio`'s sound."""
+    out = Path(out)
+    if out.suffix != ".mp4":
+        raise InputError(f"{out}: cannot write {out.suffix or 'a file without suffix'!r}; use .mp4")
+    motion = Motion.load(motion_path)
+    if motion.fps != FPS:
+        raise InputError(f"{motion_path} runs at {motion.fps:g} fps, expected {FPS}: resample it first")
+    face = procedural_face() if template is None else FaceTemplate.load(template)
+    waveform = None if audio is None else read_audio(audio)
+    if view == "lips":
+        write_video(out, render_lips(face, motion.offsets_for(face), motion.head_pose), waveform)
+    else:
+        render_clip(out, motion, face, waveform)
+
+
+def _part(motion: Motion, frames: slice) -> Motion:
+    arrays = {name: getattr(motion, name) for name in ("coefficients", "offsets", "head_pose")}
+    return dataclasses.replace(motion, **{name: value[frames] for name, value in arrays.items() if value is not None})
+
+
+def _blinks(n_frames: int, rng: np.random.Generator) -> np.ndarray:
+    """Closure of the eyelids (T,) in [0, 1]: blinks of about a quarter of a second, every four seconds or so."""
+    closure = np.zeros(n_frames, np.float32)
+    start = 0
+    while (start := start + round(FPS * rng.uniform(2.0, 6.0))) < n_frames:
+        shape = BLINK[: n_frames - start]
+        closure[start : start + len(shape)] = shape
+    return closure
+
+
+def _open(flags: np.ndarray, shortest: int) -> np.ndarray:
+    """Flags (T,) without runs of True that are shorter than `shortest`."""
+    edges = np.flatnonzero(np.diff(np.concatenate([[0], flags.astype(int), [0]])))
+    kept = np.zeros_like(flags)
+    for start, stop in edges.reshape(-1, 2):
+        if stop - start >= shortest:
+            kept[start:stop] = True
+    return kept

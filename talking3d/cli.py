@@ -1,0 +1,140 @@
+"""The command line `talking3d`: animate, render, train, corpus, predict, draw."""
+
+import argparse
+import logging
+import sys
+
+from avsr.errors import InputError
+
+
+def _animate(args: argparse.Namespace) -> None:
+    from talking3d.animate import animate, find_checkpoint
+
+    checkpoint = find_checkpoint(args.checkpoint)
+    print(f"student: {checkpoint}", file=sys.stderr)
+    animate(
+        args.speech,
+        args.out,
+        checkpoint,
+        template=args.template,
+        style=args.style,
+        idle=not args.no_idle,
+        seed=args.seed,
+    )
+    print(args.out)
+
+
+def _render(args: argparse.Namespace) -> None:
+    from talking3d.animate import render_motion
+
+    render_motion(args.motion, args.out, template=args.template, view=args.view, audio=args.audio)
+    print(args.out)
+
+
+def _train(args: argparse.Namespace) -> None:
+    from talking3d.train import train
+
+    print(train(args.config, args.overrides, preset=args.preset))
+
+
+def _corpus(args: argparse.Namespace) -> None:
+    from talking3d.corpus.mini import make_mini
+
+    make_mini(args.out, preset=args.preset, seed=args.seed, n_jobs=args.nj)
+    print(args.out)
+
+
+def _predict(args: argparse.Namespace) -> None:
+    from avsr.data.manifest import read_manifest
+    from talking3d.animate import find_checkpoint
+    from talking3d.models.audio2mesh import Audio2Mesh
+    from talking3d.predict import predict_manifest
+
+    rows = read_manifest(args.manifest, use=("template",))
+    checkpoint = find_checkpoint(args.checkpoint)
+    print(f"student: {checkpoint}", file=sys.stderr)
+    print(predict_manifest(rows, Audio2Mesh.from_pretrained(checkpoint), args.out, args.motion, args.seed))
+
+
+def _draw(args: argparse.Namespace) -> None:
+    from avsr.data.manifest import read_manifest
+    from talking3d.render.lip_clips import draw_lip_clips
+
+    rows = read_manifest(args.manifest, need=("motion", "template"))
+    generators = sorted({row["generator"] or "corpus" for row in rows})
+    if len(generators) > 1:
+        raise InputError(f"{args.manifest} mixes motion of {', '.join(generators)}: draw them one at a time")
+    print(draw_lip_clips(rows, args.out, generator=generators[0], n_jobs=args.nj, seed=args.seed))
+
+
+def build_parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="talking3d", description=__doc__)
+    parser.add_argument("-v", "--verbose", action="store_true", help="say more on the way")
+    commands = parser.add_subparsers(dest="command", required=True)
+
+    sub = commands.add_parser("animate", help="a clip with sound, or the motion, of a face that speaks a sound file")
+    sub.add_argument("speech", help="sound or video file, of any length")
+    sub.add_argument("--out", required=True, help="clip.mp4 or motion.npz")
+    sub.add_argument("--checkpoint", help="folder or hub id of a student")
+    sub.add_argument("--template", help="another face (.npz) of the student's topology")
+    sub.add_argument("--style", help="a training speaker's way to speak; default: the average")
+    sub.add_argument("--no_idle", action="store_true", help="no blinks, and a head that stands still")
+    sub.add_argument("--seed", type=int, default=0, help="of blinks and of the head's sway")
+    sub.set_defaults(run=_animate)
+
+    sub = commands.add_parser("render", help="a clip of a motion file")
+    sub.add_argument("motion", help="motion.npz")
+    sub.add_argument("--out", required=True, help="clip.mp4")
+    sub.add_argument("--template", help="the face that moves; default: the procedural one")
+    sub.add_argument("--view", choices=("face", "lips"), default="face")
+    sub.add_argument("--audio", help="its sound")
+    sub.set_defaults(run=_render)
+
+    sub = commands.add_parser("train", help="train the model that a config names; resumes where it stopped")
+    sub.add_argument("config")
+    sub.add_argument("overrides", nargs="*", metavar="key=value")
+    sub.add_argument("--preset", help="one of the config's presets")
+    sub.set_defaults(run=_train)
+
+    sub = commands.add_parser("corpus", help="make a corpus")
+    corpora = sub.add_subparsers(dest="corpus", required=True)
+    sub = corpora.add_parser("mini", help="the embedded corpus: synthetic voices and faces, nothing to download")
+    sub.add_argument("--out", required=True)
+    sub.add_argument("--preset", choices=("smoke", "default", "full"), default="default")
+    sub.add_argument("--seed", type=int, default=0)
+    sub.add_argument("--nj", type=int, default=2, help="processes")
+    sub.set_defaults(run=_corpus)
+
+    sub = commands.add_parser("predict", help="motion for each utterance of a manifest")
+    sub.add_argument("manifest")
+    sub.add_argument("--checkpoint", help="folder or hub id of a student")
+    sub.add_argument("--out", required=True, help="folder for motion/ and manifest.jsonl")
+    sub.add_argument(
+        "--motion", choices=("student", "mean", "shuffled", "static"), default="student", help="student or a control"
+    )
+    sub.add_argument("--seed", type=int, default=0)
+    sub.set_defaults(run=_predict)
+
+    sub = commands.add_parser("draw", help="lip crops of a manifest's motion")
+    sub.add_argument("manifest")
+    sub.add_argument("--out", required=True, help="folder for lips/ and manifest.jsonl")
+    sub.add_argument("--nj", type=int, default=1, help="processes")
+    sub.add_argument("--seed", type=int, default=0, help="of lights, backgrounds and lenses")
+    sub.set_defaults(run=_draw)
+    return parser
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run `talking3d` with `argv` (default: the process's own); 2 on bad input, after one line on stderr."""
+    args = build_parser().parse_args(argv)
+    logging.basicConfig(level=logging.INFO if args.verbose else logging.WARNING, format="%(levelname)s %(message)s")
+    try:
+        args.run(args)
+    except InputError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,105 @@
+"""How far predicted motion lies from the true motion. Every figure names its formula, unit, mask and averaging.
+
+Published tables differ in all four: the literature's LVE is a mean of *squared* distances (CodeTalker's
+`cal_metric.py`, copied by most successors) while others print its root in millimetres. Both are here, apart.
+Motion is (T, V, 3) float metres, vertices minus the speaker's template; a prediction longer than the truth is cut to
+the truth's frames, as the published scripts do.
+"""
+
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+
+from avsr.errors import InputError
+from avsr.media.timing import FPS
+
+BILABIALS = frozenset("pbmɓ")
+CLOSED_MM = 0.5  # inner lips this near count as touching: the skin is soft, the mesh is not
+CLOSURE_MARGIN_S = 0.06  # a stop's label starts at its burst; its closure lies in the 50 ms before
+
+
+def lip_errors(pred: np.ndarray, true: np.ndarray, lips: np.ndarray) -> np.ndarray:
+    """(T,) per frame the largest *squared* L2 distance over the vertices `lips`: max_v |pred - true|^2, m^2."""
+    pred, true = _paired(pred, true)
+    difference = np.asarray(pred[:, lips], dtype=np.float64) - true[:, lips]
+    return np.square(difference).sum(-1).max(-1)
+
+
+def lve(pairs: Iterable[tuple[np.ndarray, np.ndarray]], lips: np.ndarray) -> float:
+    """Lip vertex error of the literature, m^2: the mean over all frames, pooled over sequences, of `lip_errors`."""
+    return float(np.concatenate([lip_errors(pred, true, lips) for pred, true in pairs]).mean())
+
+
+def lve_mm(pairs: Iterable[tuple[np.ndarray, np.ndarray]], lips: np.ndarray) -> float:
+    """Lip vertex error in millimetres: the mean over all pooled frames of max_v |pred - true| (rooted, per frame)."""
+    return float(1e3 * np.concatenate([np.sqrt(lip_errors(pred, true, lips)) for pred, true in pairs]).mean())
+
+
+def mve_mm(pairs: Iterable[tuple[np.ndarray, np.ndarray]]) -> float:
+    """Mean vertex error, mm: mean over pooled frames and all V vertices of |pred - true| (rooted)."""
+    errors = []
+    for pred, true in pairs:
+        pred, true = _paired(pred, true)
+        errors.append(np.linalg.norm(np.asarray(pred, dtype=np.float64) - true, axis=-1).mean(-1))
+    return float(1e3 * np.concatenate(errors).mean())
+
+
+def fdd(pairs: Iterable[tuple[np.ndarray, np.ndarray]], upper_face: np.ndarray) -> tuple[float, float]:
+    """Upper-face dynamics deviation (signed, absolute), m^2.
+
+    Per sequence and vertex v of `upper_face`, s_v = std over time of |offset_v|^2; the sequence's difference is
+    mean_v s_v(true) - mean_v s_v(pred). Signed is the mean of the differences over sequences (CodeTalker; positive:
+    the prediction moves too little), absolute the mean of their absolute values (FaceDiffuser).
+    """
+    differences = []
+    for pred, true in pairs:
+        pred, true = _paired(pred, true)
+        differences.append(_dynamics(true[:, upper_face]) - _dynamics(pred[:, upper_face]))
+    return float(np.mean(differences)), float(np.abs(differences).mean())
+
+
+def closures(aperture_mm: np.ndarray, phones: Sequence, closed_mm: float = CLOSED_MM) -> list[bool]:
+    """For each bilabial (p b m) of `phones`, does the mouth close on it?
+
+    Closed: the smallest `aperture_mm` ((T,), signed inner-lip gap) over the frames whose centre lies within the
+    phone's interval, widened by 60 ms on both sides, is at most `closed_mm`. phones: (start_s, end_s, label) with IPA
+    labels, as alignments hold them. A label that starts after the last frame is an InputError.
+    """
+    centres_s = (np.arange(len(aperture_mm)) + 0.5) / FPS
+    closed = []
+    for start_s, end_s, label in phones:
+        if label.strip("ˈˌː") not in BILABIALS:
+            continue
+        near = (centres_s >= start_s - CLOSURE_MARGIN_S) & (centres_s <= end_s + CLOSURE_MARGIN_S)
+        if not near.any():
+            raise InputError(
+                f"phone {label!r} at {start_s:.2f}-{end_s:.2f} s lies outside the motion's {len(aperture_mm)} frames "
+                f"at {FPS} fps: give the alignment that belongs to this motion"
+            )
+        closed.append(bool(aperture_mm[near].min() <= closed_mm))
+    return closed
+
+
+def closure_rate(sequences: Iterable[tuple[np.ndarray, Sequence]], closed_mm: float = CLOSED_MM) -> float:
+    """Share of all bilabials, pooled over (aperture_mm, phones) sequences, on which the mouth closes; NaN if none."""
+    closed = [flag for aperture_mm, phones in sequences for flag in closures(aperture_mm, phones, closed_mm)]
+    return float(np.mean(closed)) if closed else float("nan")
+
+
+def _dynamics(offsets: np.ndarray) -> float:
+    """Mean over vertices of the temporal standard deviation of |offset|^2; offsets (T, U, 3) -> m^2."""
+    return float(np.square(np.asarray(offsets, dtype=np.float64)).sum(-1).std(0).mean())
+
+
+def _paired(pred: np.ndarray, true: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    if pred.shape[1:] != true.shape[1:] or pred.ndim != 3:
+        raise InputError(
+            f"predicted motion {pred.shape} and true motion {true.shape} are not both (T, V, 3) of one topology: "
+            "compare motions of one template"
+        )
+    if len(pred) < len(true):
+        raise InputError(
+            f"the prediction has {len(pred)} frames, the truth {len(true)}: predict the whole utterance "
+            "(the published scripts cut a longer prediction, never a shorter one)"
+        )
+    return pred[: len(true)], true

@@ -1,0 +1,85 @@
+"""Motion for every utterance of a manifest: a student's, and the controls that a judge of motion must tell from it."""
+
+import hashlib
+from pathlib import Path
+
+import numpy as np
+from tqdm import tqdm
+
+from avsr.data.manifest import write_manifest
+from avsr.errors import InputError
+from avsr.media.audio import read_audio
+from avsr.media.timing import FPS, frames_of
+from talking3d.animate import head_sway, speak
+from talking3d.face.template import FaceTemplate
+from talking3d.models.audio2mesh import Audio2Mesh
+
+MOTIONS = ("student", "mean", "shuffled", "static")
+
+
+def predict_manifest(
+    rows: list[dict], model: Audio2Mesh, out_dir: str | Path, motion: str = "student", seed: int = 0
+) -> Path:
+    """Write out_dir/motion/<utt_id>.npz for each row and out_dir/manifest.jsonl, whose rows name it.
+
+    Args:
+        rows: manifest rows with `audio`. A row's `template` is the face that moves, the model's own where it has none;
+            a speaker whom the model knows speaks in that style.
+        motion: "student"; or a control: "mean", the mean training motion in every frame; "shuffled", what the student
+            says to another utterance's sound; "static", the face at rest.
+        seed: of the shuffling and of the head's sway. An utterance sways alike in all four.
+
+    Returns:
+        the manifest's path; its rows have `motion`, `template`, `generator`, and `lips` no longer.
+
+    Raises:
+        InputError: an unknown motion, one utterance alone to shuffle, a template of another topology.
+    """
+    if motion not in MOTIONS:
+        raise InputError(f"unknown motion {motion!r}; expected one of {', '.join(MOTIONS)}")
+    out_dir = Path(out_dir)
+    sources = _derangement(len(rows), seed) if motion == "shuffled" else range(len(rows))
+    if any(row.get("template") is None for row in rows):
+        model.template.save(out_dir / "template.npz")
+    written = []
+    for row, source in zip(tqdm(rows, desc=f"{motion} motion", unit="utt", disable=None), sources, strict=True):
+        n_frames = frames_of(len(read_audio(row["audio"])))
+        coefficients = _coefficients(model, rows[source], row["speaker"], motion, n_frames)
+        template = out_dir / "template.npz" if row.get("template") is None else Path(row["template"])
+        try:
+            face = FaceTemplate.load(template)
+            moved = model.motion(coefficients, face, head_sway(n_frames, _utterance_rng(seed, row["utt_id"])))
+        except InputError as error:
+            raise InputError(f"{row['utt_id']}: {error}") from error
+        path = out_dir / "motion" / f"{row['utt_id']}.npz"
+        moved.save(path)
+        generator = "audio2mesh" if motion == "student" else f"audio2mesh-{motion}"
+        files = {"motion": str(path), "template": str(template), "lips": None, "video": None, "landmarks": None}
+        written.append({**row, **files, "duration_s": n_frames / FPS, "generator": generator})
+    manifest = out_dir / "manifest.jsonl"
+    write_manifest(manifest, written)
+    return manifest
+
+
+def _coefficients(model: Audio2Mesh, row: dict, speaker: str | None, motion: str, n_frames: int) -> np.ndarray:
+    """(n_frames, K); speech of another length than its motion shall have is cut or begun again."""
+    if motion == "static":
+        return np.zeros((n_frames, len(model.mean)), np.float32)
+    if motion == "mean":
+        return np.tile(model.mean.cpu().numpy(), (n_frames, 1))
+    coefficients = speak(model, read_audio(row["audio"]), speaker if speaker in model.speakers else None)
+    return coefficients[np.arange(n_frames) % len(coefficients)]
+
+
+def _derangement(n: int, seed: int) -> np.ndarray:
+    """A permutation without fixed points: every utterance gets another one's sound."""
+    if n < 2:
+        raise InputError("shuffled motion needs at least two utterances: each gets the sound of another")
+    order = np.random.default_rng(seed).permutation(n)
+    shuffled = np.empty(n, dtype=int)
+    shuffled[order] = np.roll(order, 1)
+    return shuffled
+
+
+def _utterance_rng(seed: int, utt_id: str) -> np.random.Generator:
+    return np.random.default_rng(int.from_bytes(hashlib.sha256(f"{seed} {utt_id}".encode()).digest()[:8], "big"))

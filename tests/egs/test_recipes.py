@@ -1,0 +1,131 @@
+"""The recipes as a user runs them: options, stages, errors, and the small loop from nothing to a table."""
+
+import importlib.util
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from avsr.errors import InputError
+
+ROOT = Path(__file__).resolve().parents[2]
+RECIPES = ["mini", "grid"]
+
+
+def run_recipe(name: str, *options: str, cwd: Path = ROOT) -> subprocess.CompletedProcess:
+    env = os.environ | {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
+    command = ["bash", str(ROOT / "egs" / name / "run.sh"), *options]
+    return subprocess.run(command, cwd=cwd, env=env, capture_output=True, text=True)
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_dry_run_prints_every_stage_and_makes_nothing(name, tmp_path):
+    options = ("--grid", "some_folder") if name == "grid" else ()
+    done = run_recipe(name, "--dry_run", "true", "--datadir", "d", "--expdir", "e", *options, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    for number, stage in enumerate(["data", "noise", "tokenizer", "train", "recognize"], 1):
+        assert f"stage {number} {stage}" in done.stdout
+    assert f"{tmp_path}/e/default/recognizer_av" in done.stdout  # folders are the caller's
+    assert not list(tmp_path.iterdir())
+
+
+def test_stages_by_name_and_by_number_are_the_same(tmp_path):
+    by_name = run_recipe("mini", "--dry_run", "true", "--stage", "noise", "--stop_stage", "tokenizer")
+    by_number = run_recipe("mini", "--dry_run", "true", "--stage", "2", "--stop_stage", "3")
+
+    def commands(done):
+        return [line for line in done.stdout.splitlines() if line.startswith("  ")]
+
+    assert commands(by_name) == commands(by_number) != []
+
+
+@pytest.mark.parametrize(
+    "options, message",
+    [
+        (("--stage", "trian"), "no stage 'trian'; stages: 1=data 2=noise"),
+        (("--stage", "results", "--stop_stage", "data"), "--stage results comes after --stop_stage data"),
+        (("--presset", "smoke"), "unknown option --presset; options: --stage"),
+        (("--preset", "huge"), "--preset 'huge' is not one of smoke, default, full"),
+        (("--nj", "0"), "--nj takes 1 or more"),
+        (("--ngpu", "two"), "--ngpu takes a whole number, not 'two'"),
+        (("--seed",), "option --seed needs a value"),
+        (("data",), "unexpected argument 'data'"),
+    ],
+)
+def test_wrong_options_are_named(options, message):
+    done = run_recipe("mini", *options)
+    assert done.returncode == 2
+    assert f"error: {message}" in done.stderr
+
+
+def test_grid_asks_for_its_folder():
+    done = run_recipe("grid", "--dry_run", "true")
+    assert done.returncode == 2
+    assert "error: where is GRID? give --grid DIR" in done.stderr
+
+
+def grid_data():
+    spec = importlib.util.spec_from_file_location("grid_data", ROOT / "egs" / "grid" / "local" / "data.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_grid_split_is_fixed_and_covers_the_rule():
+    data = grid_data()
+    listed = data.read_split(ROOT / "egs" / "grid" / "conf" / "split.tsv")
+    assert {s: list(listed.values()).count(s) for s in data.SUBSETS} == {"train": 697, "valid": 45, "test": 108}
+    assert all(data.subset_of(utt_id, {}) == subset for utt_id, subset in listed.items())
+
+
+def test_grid_layout_becomes_rows_and_drops_are_named(tmp_path):
+    data = grid_data()
+    for name in ("s1/bbaf2n.mpg", "s1/lwbf3s.mpg"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    (tmp_path / "alignments/s1").mkdir(parents=True)
+    (tmp_path / "alignments/s1/bbaf2n.align").write_text("0 23750 sil\n23750 29500 bin\n29500 74500 sil\n")
+    rows, dropped = data.collect(tmp_path, {"s1_bbaf2n": "test"}, tmp_path / "out")
+    (row,) = rows["test"]
+    assert (row["utt_id"], row["text"], row["duration_s"]) == ("s1_bbaf2n", "bin", 1.18)
+    assert [drop["utt_id"] for drop in dropped] == ["s1_lwbf3s"]
+    with pytest.raises(InputError, match=r"no s\*/\*\.mpg; expected GRID's published layout"):
+        data.collect(tmp_path / "out", {}, tmp_path / "out")
+    (tmp_path / "split.tsv").write_text("s1_bbaf2n\ttraining\n")
+    with pytest.raises(InputError, match=r"split\.tsv:1: expected 'utt_id<TAB>train\|valid\|test'"):
+        data.read_split(tmp_path / "split.tsv")
+
+
+def test_the_small_loop_runs_and_the_student_learns(tmp_path):
+    folders = ("--datadir", str(tmp_path / "data"), "--expdir", str(tmp_path / "exp"))
+    done = run_recipe("mini", "--preset", "smoke", *folders, cwd=tmp_path)
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+    exp = tmp_path / "exp" / "smoke"
+    motions = json.loads((exp / "generator/test_unseen/scores.json").read_text())["motions"]
+    assert motions["student"]["lve_mm"] < 0.9 * motions["mean"]["lve_mm"]
+    assert motions["student"]["lve_mm"] < motions["shuffled"]["lve_mm"]
+    results = json.loads((exp / "recognizer/test_unseen/scores.json").read_text())["results"]
+    assert {(r["system"], r["condition"]) for r in results} >= {
+        ("A", "babble_-5dB"),
+        ("AV", "babble_-5dB"),
+        ("V", "clean"),
+    }
+    table = (exp / "RESULTS.md").read_text()
+    assert "|dataset|Snt|Wrd|Corr|Sub|Del|Ins|Err|S.Err|" in table and "commit:" in table
+    assert (exp / "report/demo.mp4").stat().st_size > 10_000
+    assert (exp / "report/wer_snr_test_unseen.png").is_file()
+    # Started again, it finds everything done.
+    again = run_recipe("mini", "--preset", "smoke", "--stop_stage", "train", *folders, cwd=tmp_path)
+    assert again.returncode == 0, again.stderr[-3000:]
+
+
+@pytest.mark.slow
+def test_the_small_loop_runs_on_real_video(shared, tmp_path):
+    folders = ("--datadir", str(tmp_path / "data"), "--expdir", str(tmp_path / "exp"))
+    done = run_recipe("grid", "--preset", "smoke", "--grid", str(shared / "grid"), *folders, cwd=tmp_path)
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+    scores = json.loads((tmp_path / "exp/smoke/generator/test/scores.json").read_text())
+    assert set(scores["motions"]["student"]["readback"]) == {"filmed", "drawn"}

@@ -1,0 +1,219 @@
+"""From a sound file to a clip or a motion file: rest in silence, idle motion, formats, and what users get wrong."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+import torch
+
+from avsr.errors import InputError
+from avsr.media.audio import read_audio, write_wav
+from avsr.media.timing import FPS, frames_of
+from avsr.media.video import has_audio, read_frames
+from talking3d import animate as animation
+from talking3d.animate import add_blinks, animate, find_checkpoint, head_sway, render_motion, speech_activity
+from talking3d.corpus.motion_dataset import MotionDataset, fit_motion_basis
+from talking3d.face.motion import Motion
+from talking3d.face.procedural import procedural_face
+from talking3d.models.audio2mesh import Audio2Mesh, Audio2MeshConfig
+from talking3d.models.speech_encoder import SpeechEncoderConfig
+
+TINY = Audio2MeshConfig(encoder=SpeechEncoderConfig(dim=16, layers=1, heads=2, ff_dim=32, kernel=5))
+
+
+@pytest.fixture(scope="module")
+def talker(tmp_path_factory):
+    """The checkpoint of an untrained student of the procedural face: its jaw and lips move at random."""
+    face = procedural_face()
+    torch.manual_seed(0)
+    basis = face.articulation_basis[[0, 2, 3]]
+    model = Audio2Mesh(TINY, basis, np.array([0.3, 0.1, 0.1]), face, ["ann"])
+    with torch.no_grad():
+        model.head.weight.normal_(std=0.1)
+    folder = tmp_path_factory.mktemp("talker") / "checkpoint"
+    model.save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture
+def speech(tmp_path):
+    """0.6 s of rest, 0.4 s of buzz, 0.6 s of rest."""
+    rng = np.random.default_rng(0)
+    waveform = 1e-4 * rng.standard_normal(25_600)
+    waveform[9_600:16_000] += 0.3 * np.sin(0.2 * np.arange(6_400))
+    write_wav(tmp_path / "speech.wav", waveform.astype(np.float32))
+    return tmp_path / "speech.wav"
+
+
+def test_a_motion_file_that_rests_in_silence(talker, speech, tmp_path):
+    motion = animate(speech, tmp_path / "motion.npz", talker, idle=False)
+    saved = Motion.load(tmp_path / "motion.npz")
+    np.testing.assert_array_equal(saved.coefficients, motion.coefficients)
+    assert saved.n_frames == 40 and saved.head_pose is None
+    assert not saved.coefficients[:8].any() and not saved.coefficients[-8:].any()
+    assert np.abs(saved.coefficients[15:25]).max() > 0.05
+
+
+def test_a_clip_with_the_sound(talker, speech, tmp_path):
+    animate(speech, tmp_path / "clip.mp4", talker)
+    frames = read_frames(tmp_path / "clip.mp4")
+    assert frames.shape == (40, 512, 512, 3)
+    assert has_audio(tmp_path / "clip.mp4")
+    heard, spoken = read_audio(tmp_path / "clip.mp4"), read_audio(speech)
+    n = min(len(heard), len(spoken))
+    assert np.corrcoef(heard[:n], spoken[:n])[0, 1] > 0.9  # in time with the pictures' start
+    mouth = frames[:, 200:300, 200:310].astype(int)
+    assert np.abs(mouth[20] - mouth[2]).mean() > 1
+
+
+def test_long_clips_are_drawn_in_parts_that_join(talker, tmp_path, monkeypatch):
+    face = procedural_face()
+    rng = np.random.default_rng(0)
+    motion = Motion.of_template(face, FPS, coefficients=rng.uniform(0, 0.3, (7, 16)), head_pose=head_sway(7, rng))
+    animation.render_clip(tmp_path / "whole.mp4", motion, face)
+    monkeypatch.setattr(animation, "DRAWN_AT_ONCE", 3)
+    animation.render_clip(tmp_path / "parts.mp4", motion, face)
+    assert (tmp_path / "whole.mp4").read_bytes() == (tmp_path / "parts.mp4").read_bytes()
+
+
+def test_activity_follows_speech_at_any_level():
+    rng = np.random.default_rng(0)
+    waveform = 1e-3 * rng.standard_normal(64_000).astype(np.float32)
+    waveform[16_000:48_000] += (0.3 * np.sin(0.3 * np.arange(32_000))).astype(np.float32)
+    waveform[28_800:30_720] = 1e-3 * rng.standard_normal(1_920)  # 120 ms: the closure of a stop
+    waveform[36_000:46_000] = 1e-3 * rng.standard_normal(10_000)  # 625 ms: a pause
+    activity = speech_activity(waveform)
+    assert activity.shape == (100,)
+    assert not activity[:18].any() and not activity[-18:].any()
+    assert (activity[25:57] == 1).all()
+    assert activity[64] == 0
+    np.testing.assert_allclose(speech_activity(0.02 * waveform), activity, atol=1e-6)
+
+
+@pytest.mark.parametrize("n_samples", [1, 640, 641, 2_000])
+def test_activity_of_a_moment(n_samples):
+    assert speech_activity(np.full(n_samples, 0.1)).tolist() == [1.0] * frames_of(n_samples)
+
+
+def test_a_word_in_a_minute_of_silence_is_found():
+    waveform = 1e-3 * np.random.default_rng(0).standard_normal(60 * 16_000).astype(np.float32)
+    waveform[480_000:488_000] += (0.2 * np.sin(0.3 * np.arange(8_000))).astype(np.float32)
+    activity = speech_activity(waveform)
+    assert (activity[750:762] == 1).all()
+    assert not activity[:743].any() and not activity[769:].any()
+
+
+def test_speech_without_pauses_never_rests():
+    time = np.arange(32_000)
+    waveform = 0.2 * np.sin(0.3 * time) * (1 + 0.3 * np.sin(0.002 * time))
+    assert (speech_activity(waveform) == 1).all()
+
+
+@pytest.mark.parametrize("name", ["spk1_snt1", "spk1_snt5", "spk2_snt2"])
+def test_activity_of_recorded_speech(shared, name):
+    """These recordings are cut close to their words, stops included; a second of the room around them is rest."""
+    waveform = read_audio(shared / "speech" / "utterances" / f"{name}.wav")
+    room = 1e-3 * np.random.default_rng(0).standard_normal(16_000).astype(np.float32)
+    activity = speech_activity(np.concatenate([room, waveform, room]))
+    assert not activity[:18].any() and not activity[-18:].any()
+    assert activity[26:-33].min() == 1
+
+
+def test_blinks_and_sway_are_slight_and_repeatable():
+    face = procedural_face()
+    still = Motion.of_template(face, FPS, coefficients=np.zeros((500, 16)))
+    blinking = add_blinks(still, face, np.random.default_rng(1))
+    lids = blinking.coefficients[:, face.articulation_names.index("blink")]
+    starts = np.flatnonzero((lids[1:] > 0) & (lids[:-1] == 0))
+    assert 2 <= len(starts) <= 10  # in 20 s
+    assert lids.max() == 1
+    assert np.count_nonzero(blinking.coefficients) == np.count_nonzero(lids)
+    pose = head_sway(500, np.random.default_rng(1))
+    np.testing.assert_array_equal(pose, head_sway(500, np.random.default_rng(1)))
+    degrees = np.rad2deg(pose[:, :3])
+    assert 0.2 < degrees.std() < 4 and np.abs(np.diff(degrees, axis=0)).max() < 1
+    assert not pose[:, 3:].any()
+
+
+def test_offsets_blink_as_coefficients_do():
+    face = procedural_face()
+    plain = Motion.of_template(face, FPS, offsets=np.zeros((130, len(face.verts), 3)))
+    named = Motion.of_template(face, FPS, coefficients=np.zeros((130, 16)))
+    one, other = (add_blinks(motion, face, np.random.default_rng(2)).offsets_for(face) for motion in (plain, named))
+    np.testing.assert_allclose(one, other, atol=1e-7)
+    assert one.any()
+
+
+def test_a_face_that_cannot_blink_is_left_alone():
+    face = procedural_face()
+    stiff = dataclasses.replace(
+        face, articulation_basis=face.articulation_basis[:3], articulation_names=face.articulation_names[:3]
+    )
+    motion = Motion.of_template(stiff, FPS, coefficients=np.zeros((200, 3)))
+    assert add_blinks(motion, stiff, np.random.default_rng(0)) is motion
+
+
+@pytest.mark.parametrize("view, size", [("face", 512), ("lips", 96)])
+def test_motion_files_are_drawn(tmp_path, speech, view, size):
+    Motion.of_template(procedural_face(), FPS, coefficients=np.full((5, 16), 0.1)).save(tmp_path / "m.npz")
+    render_motion(tmp_path / "m.npz", tmp_path / "m.mp4", view=view, audio=speech)
+    assert read_frames(tmp_path / "m.mp4").shape[1:3] == (size, size)
+    assert has_audio(tmp_path / "m.mp4")
+
+
+def test_the_checkpoint_is_looked_for_in_three_places(tmp_path, monkeypatch):
+    monkeypatch.delenv("LIPLOOP_AUDIO2MESH", raising=False)
+    monkeypatch.setattr(animation, "RECIPE_CHECKPOINT", tmp_path / "recipe")
+    with pytest.raises(InputError, match="run egs/mini/run.sh.* or give --checkpoint"):
+        find_checkpoint(None)
+    (tmp_path / "recipe").mkdir()
+    assert find_checkpoint(None) == tmp_path / "recipe"
+    monkeypatch.setenv("LIPLOOP_AUDIO2MESH", "somewhere/else")
+    assert find_checkpoint(None) == "somewhere/else"
+    assert find_checkpoint("given") == "given"
+
+
+def test_another_suffix_is_an_error(talker, speech, tmp_path):
+    with pytest.raises(InputError, match=r"cannot write '.avi'; use .mp4 or .npz"):
+        animate(speech, tmp_path / "clip.avi", talker)
+    with pytest.raises(InputError, match="a file without suffix"):
+        animate(speech, tmp_path / "clip", talker)
+    with pytest.raises(InputError, match="use .mp4"):
+        render_motion("m.npz", tmp_path / "m.gif")
+
+
+def test_silent_speech_is_an_error(talker, tmp_path):
+    write_wav(tmp_path / "still.wav", np.zeros(16_000, np.float32))
+    with pytest.raises(InputError, match="still.wav: the sound is silent"):
+        animate(tmp_path / "still.wav", tmp_path / "clip.mp4", talker)
+    assert not (tmp_path / "clip.mp4").exists()
+
+
+def test_a_face_of_another_topology_is_an_error(talker, speech, tiny_face, tmp_path):
+    tiny_face.save(tmp_path / "sheet.npz")
+    with pytest.raises(InputError, match="topology"):
+        animate(speech, tmp_path / "clip.mp4", talker, template=tmp_path / "sheet.npz")
+
+
+def test_another_identity_speaks_with_the_same_motion(talker, speech, tmp_path):
+    face = procedural_face()
+    other = face.identity(np.full(len(face.shape_names), 0.5), name="other")
+    other.save(tmp_path / "other.npz")
+    moved = animate(speech, tmp_path / "a.npz", talker, template=tmp_path / "other.npz")
+    plain = animate(speech, tmp_path / "b.npz", talker)
+    assert moved.template_name == "other"
+    np.testing.assert_array_equal(moved.coefficients, plain.coefficients)
+
+
+def test_recorded_speech_of_any_rate(talker, shared, tmp_path):
+    source = shared / "speech" / "utterances" / "spk1_snt1.wav"
+    motion = animate(source, tmp_path / "m.npz", talker)
+    assert motion.n_frames == frames_of(len(read_audio(source)))
+
+
+def test_an_untrained_student_shows_the_mean_motion(spoken_rows, tiny_face, tmp_path):
+    basis = fit_motion_basis(spoken_rows, 4)
+    mean = MotionDataset(spoken_rows, basis, speakers=[]).mean_motion()
+    Audio2Mesh(TINY, basis, mean, tiny_face, []).eval().save_pretrained(tmp_path / "checkpoint")
+    motion = animate(spoken_rows[0]["audio"], tmp_path / "m.npz", tmp_path / "checkpoint", idle=False)
+    np.testing.assert_allclose(motion.offsets_for(tiny_face)[12], np.einsum("k,kvx->vx", mean, basis), atol=1e-6)
