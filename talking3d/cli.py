@@ -4,7 +4,7 @@ import argparse
 import logging
 import sys
 
-from avsr.errors import InputError
+from avsr.errors import InputError, exit_status
 
 
 def _animate(args: argparse.Namespace) -> None:
@@ -128,12 +128,7 @@ def main(argv: list[str] | None = None) -> int:
     """Run `talking3d` with `argv` (default: the process's own); 2 on bad input, after one line on stderr."""
     args = build_parser().parse_args(argv)
     logging.basicConfig(level=logging.INFO if args.verbose else logging.WARNING, format="%(levelname)s %(message)s")
-    try:
-        args.run(args)
-    except InputError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    return 0
+    return exit_status(lambda: args.run(args))
 
 
 if __name__ == "__main__":

@@ -6,8 +6,8 @@ from pathlib import Path
 import torch
 
 from avsr.errors import InputError
-from avsr.training.config import load_config, read_yaml
-from avsr.training.trainer import Trainer, TrainerConfig
+from avsr.training.config import keep_config, load_config, read_yaml
+from avsr.training.trainer import FREE_KEYS, Trainer, TrainerConfig
 from talking3d.corpus.motion_dataset import MotionDataConfig, collate, student_data
 from talking3d.face.template import FaceTemplate
 from talking3d.models.audio2mesh import Audio2Mesh, Audio2MeshConfig
@@ -35,6 +35,7 @@ def train(config_path: str | Path, overrides: list[str], preset: str | None = No
 def train_student(config_path: str | Path, overrides: list[str], preset: str | None) -> Path:
     """Train an `Audio2Mesh` on speech with motion."""
     config = load_config(config_path, overrides, StudentTraining, preset=preset)
+    keep_config(Path(config.out) / "config.yaml", config, may_change=FREE_KEYS)
     data = student_data(config.data, config.audio2mesh.basis_size, config.trainer.seed)
     torch.manual_seed(config.trainer.seed)
     template = FaceTemplate.load(data.train.rows[0]["template"])
