@@ -15,13 +15,12 @@ from dataclasses import dataclass, field
 import numpy as np
 import torch
 
-from avsr.data.alignment import read_alignment
 from avsr.data.batching import BucketBatchSampler
 from avsr.data.manifest import read_manifest
 from avsr.errors import InputError
 from avsr.media.audio import read_audio
 from avsr.media.timing import FPS, frames_of, samples_of
-from talking3d.corpus.perturb import PerturbConfig, damp_nasals, perturb
+from talking3d.corpus.perturb import PerturbConfig, perturb
 from talking3d.face.motion import Motion
 from talking3d.face.template import FaceTemplate
 
@@ -77,7 +76,6 @@ class MotionDataset(torch.utils.data.Dataset):
         self.epoch = 0
         self._index = {name: i for i, name in enumerate(speakers)}
         self._motion = _project(rows, basis)
-        self._phones = [] if perturb is None else [_phones(row) for row in rows]
         self._waveforms: dict[int, np.ndarray] = {}
         self._free_samples = cache_mb * 2**20 // 4
 
@@ -108,9 +106,9 @@ class MotionDataset(torch.utils.data.Dataset):
         n_frames = min(n_frames, len(motion))
         waveform, motion = waveform[: samples_of(n_frames)], motion[:n_frames]
         if self.perturb is not None:
-            rng = np.random.default_rng((self.seed, self.epoch, i))
-            waveform = damp_nasals(waveform, self._phones[i], self.perturb, rng)
-            waveform, motion = perturb(waveform, motion, self.perturb, rng)
+            waveform, motion = perturb(
+                waveform, motion, self.perturb, np.random.default_rng((self.seed, self.epoch, i))
+            )
         speaker = self._index.get(row["speaker"], UNKNOWN)
         return {"utt_id": row["utt_id"], "waveform": waveform, "motion": motion, "speaker": speaker}
 
@@ -241,11 +239,6 @@ def _project(rows: list[dict], basis: np.ndarray) -> list[np.ndarray]:
         projection = dual if stored.basis is None else projections[stored.digest]
         motion.append((stored.values @ projection).astype(np.float32))
     return motion
-
-
-def _phones(row: dict) -> list:
-    """The intervals of a row's phones; none where its corpus has no phone alignment."""
-    return [] if row.get("alignment") is None else read_alignment(row["alignment"]).get("phones", [])
 
 
 @dataclass(frozen=True)

@@ -13,9 +13,6 @@ from avsr.data.noise import mix_at_snr, pink_noise, white_noise
 from avsr.media.timing import SAMPLE_RATE, frames_of
 
 TAIL_S = 0.5  # the longest reverberation
-NASALS = frozenset({"m", "n", "ŋ", "ɱ", "ɲ", "n̩", "m̩"})
-MURMUR_HZ = 600.0  # a nasal's murmur lies below; above it people's nasals differ by tens of dB
-FADE_S = 0.01
 
 
 @dataclass
@@ -24,7 +21,6 @@ class PerturbConfig:
 
     share: float = 0.9  # of the utterances that are varied at all
     gain_db: float = 12.0  # level: up to this much softer or louder
-    nasal_db: float = 30.0  # nasals above their murmur: damped by up to this much
     envelope_db: float = 6.0  # standard deviation of a smooth random spectral envelope (vocal tracts, microphones)
     speed: float = 0.15  # resampled by up to this share: pitch, formants and tempo; the motion is retimed with it
     reverb: float = 0.3  # share of the varied utterances that sound in a room
@@ -58,29 +54,6 @@ def perturb(
         make_noise = white_noise if rng.random() < 0.5 else pink_noise
         varied = mix_at_snr(varied, make_noise(n_samples, rng), rng.uniform(*config.snr_db))
     return varied, retime(motion, speed, frames_of(n_samples))
-
-
-def damp_nasals(waveform: np.ndarray, phones: list, config: PerturbConfig, rng: np.random.Generator) -> np.ndarray:
-    """Speech (S,) whose nasals, among phones (start_s, end_s, IPA), lose up to `nasal_db` above 600 Hz; a new array.
-
-    espeak-ng gives m a formant at 1 kHz (10 dB below the murmur) that its n lacks (40 dB below) and people's m lacks
-    too (18 to 35 dB below): a student that hears m by it leaves the mouth open on real ones. Damped at random, the
-    formant says nothing, and the student must hear how the neighbouring vowels bend towards closed lips.
-    """
-    damping_db = rng.uniform(0, config.nasal_db)
-    inside = np.zeros(len(waveform), dtype=np.float32)
-    for start_s, end_s, label in phones:
-        if label in NASALS:
-            inside[round(start_s * SAMPLE_RATE) : round(end_s * SAMPLE_RATE)] = 1
-    if not inside.any():
-        return waveform
-    n_fft = next_fast_len(len(waveform) + round(0.05 * SAMPLE_RATE), real=True)
-    frequencies_hz = np.fft.rfftfreq(n_fft, 1 / SAMPLE_RATE)
-    above = np.clip((frequencies_hz / MURMUR_HZ - 0.85) / 0.3, 0, 1)  # from 510 to 690 Hz
-    damped = irfft(rfft(waveform, n_fft) * 10 ** (-damping_db * above / 20), n_fft)[: len(waveform)]
-    fade = np.ones(round(FADE_S * SAMPLE_RATE), dtype=np.float32)
-    share = np.convolve(inside, fade / len(fade), mode="same")
-    return ((1 - share) * waveform + share * damped).astype(np.float32)
 
 
 def retime(motion: np.ndarray, speed: float, n_frames: int) -> np.ndarray:
