@@ -16,6 +16,9 @@ from avsr.files import atomic_path, write_text
 from avsr.media.video import read_lips
 
 
+SYNTHETIC = "Synthetic speech and faces: these figures rank methods and say nothing about real corpora. "
+
+
 def hardware() -> str:
     """Processor, cores used and GPU, in words."""
     import torch
@@ -62,7 +65,8 @@ def recognizer_section(name: str, scores: dict) -> str:
     text = [
         f"## Recognition: {name}\n",
         f"{protocol['utterances']} utterances, {protocol['words']} words, {protocol['speakers']} speakers, "
-        f"{protocol['source']}. {protocol['decoding']} WER in %, with the 95 % bootstrap interval over utterances.\n",
+        f"{protocol['source']} lips. {SYNTHETIC if 'rendered' in protocol['source'] else ''}{protocol['decoding']} "
+        "WER in %, with the 95 % bootstrap interval over utterances.\n",
         "| system | " + " | ".join(conditions) + " |",
         "|---|" + "---|" * len(conditions),
     ]
@@ -132,8 +136,10 @@ def plot_recognizer(name: str, scores: dict, path: Path) -> None:
             axes.plot(snrs_db, middle, f"o{style}", color=f"C{i}", label=f"{system}, {kind}")
             low, high = ([row[end] for row in points] for end in ("low", "high"))
             axes.fill_between(snrs_db, low, high, color=f"C{i}", alpha=0.15, linewidth=0)
-            axes.plot(snrs_db[-1] + 5, clean["wer"], "o", color=f"C{i}")
-    axes.set(xlabel="SNR (dB); rightmost points: clean", ylabel="word error rate (%)", title=name, ylim=(0, None))
+            clean_at = snrs_db[-1] + 5
+            axes.plot(clean_at, clean["wer"], "o", color=f"C{i}")
+            axes.set_xticks([*snrs_db, clean_at], [*(f"{snr_db:g}" for snr_db in snrs_db), "clean"])
+    axes.set(xlabel="SNR (dB)", ylabel="word error rate (%)", title=name, ylim=(0, None))
     axes.grid(alpha=0.3)
     axes.legend(frameon=False)
     with atomic_path(path) as partial:

@@ -185,7 +185,7 @@ stage_readback() {
 }
 
 stage_results() {
-  run python -m benchmarks.report "$exp" --title "$(basename "$recipe"), preset $preset" --recipe "$recipe" \
+  run python -m benchmarks.report "$exp" --title "$(basename "$recipe"), preset $preset, seed $seed" --recipe "$recipe" \
     --command "egs/$(basename "$recipe")/run.sh${command_line:+ $command_line}"
   "$dry_run" || log "table: $exp/RESULTS.md, plots: $exp/report"
 }
