@@ -8,13 +8,14 @@ import json
 import os
 import platform
 import subprocess
+import sys
 from importlib.metadata import version
 from pathlib import Path
 
 from avsr.data.manifest import read_manifest
+from avsr.errors import InputError, exit_status
 from avsr.files import atomic_path, write_text
 from avsr.media.video import read_lips
-
 
 SYNTHETIC = "Synthetic speech and faces: these figures rank methods and say nothing about real corpora. "
 
@@ -222,10 +223,12 @@ def main() -> None:
         sections.append(generator_section(name, scores))
         plot_generator(name, scores, args.exp / "report" / f"readback_{name}.png")
         plot_lips(scores, args.exp / "report" / f"lips_{name}.png")
+    if len(sections) == 1:
+        raise InputError(f"{args.exp}: nothing measured yet (no recognizer/*/scores.json, no generator/*/scores.json)")
     sections.append(stage_table(args.exp))
     write_text(args.exp / "RESULTS.md", "\n".join(filter(None, sections)))
     print("\n".join(sections))
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(exit_status(main))

@@ -1,0 +1,1 @@
+"""How fast the kit's hot paths run, side by side in one run."""
