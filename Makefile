@@ -10,6 +10,7 @@ setup: .venv/ready
 
 # pip is pinned: later ones refuse espnet's metadata (a direct URL in an extra that is not installed).
 .venv/ready: requirements.txt constraints.txt setup.py
+	@command -v $(PYTHON) >/dev/null || { echo "error: $(PYTHON) not found: install Python 3.11, or name it: make PYTHON=/path/to/python3.11" >&2; exit 2; }
 	@echo "setup: making .venv and installing the pinned requirements (about 3 minutes, 6 GB)"
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check "pip==24.2"

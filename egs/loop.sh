@@ -12,9 +12,9 @@ stop_stage=demo       # last stage, by name or number
 preset=default        # smoke | default | full: the size of the corpus and of the models
 ngpu=0                # GPUs; more than one goes through accelerate launch
 nj=2                  # processes that prepare, draw and (without a GPU) train side by side
-seed=0
-datadir="$recipe/data"
-expdir="$recipe/exp"
+seed=0                # of the corpus, the noise, the trainings and the drawing
+datadir="$recipe/data"  # what is prepared, a folder a preset
+expdir="$recipe/exp"  # what is trained and measured, a folder a preset
 dry_run=false         # true: print the commands only
 
 stages=(data noise tokenizer train recognize animate readback results demo)
@@ -40,7 +40,7 @@ parse_options() {
   local name
   while [ $# -gt 0 ]; do
     case "$1" in
-      --help|-h) grep -E '^[a-z_]+=.*#' "$root/egs/loop.sh"; exit 0 ;;
+      --help|-h) sed -n '/^# Options/,/^$/p' "$root/egs/loop.sh"; exit 0 ;;
       --*) name=${1#--}; name=${name//-/_} ;;
       *) fail "unexpected argument '$1' (options are --name value; see --help)" ;;
     esac
@@ -92,15 +92,18 @@ beside() {
   mkdir -p "$(dirname "$logfile")"
   log "  $(basename "$logfile" .log): log in $logfile"
   "$@" >"$logfile" 2>&1 &
+  started+=("$! $logfile")
 }
 
-# Waits for all that `beside` started.
+# Waits for all that `beside` started; one that failed, however early, ends the recipe.
 together() {
-  "$dry_run" && return
-  while [ "$(jobs -rp | wc -l)" -gt 0 ]; do
-    wait -n || fail "a command failed; see the logs in $exp/log"
+  local job
+  for job in "${started[@]}"; do
+    wait "${job%% *}" || fail "a command failed; see ${job#* }"
   done
+  started=()
 }
+started=()
 
 # The student that speaks and the lip readers that judge its lips (NAME=CHECKPOINT).
 recipe_paths() {
@@ -111,7 +114,7 @@ recipe_paths() {
 stage_data() { fail "the recipe defines no stage_data"; }
 
 stage_noise() {  # the evaluation's noise, fixed once and the same for every system; its talkers come from training
-  local set kind snr_db
+  local set kind
   for set in "${test_sets[@]}"; do
     for kind in "${noise_kinds[@]}"; do
       run avsr noise "$data/$set/manifest.jsonl" --kind "$kind" --snr_db "${snrs_db[@]}" --seed "$seed" \
@@ -176,11 +179,14 @@ animate() {
 }
 
 stage_readback() {
-  local set
+  local set motion reader options
   for set in "${animate_sets[@]}"; do
-    run python -m benchmarks.generator "$data/$set/manifest.jsonl" --out "$exp/generator/$set" \
-      $(for motion in "${motions[@]}"; do echo "--motion $motion=$exp/generator/$set/$motion/drawn/manifest.jsonl"; done) \
-      $(for reader in "${readers[@]}"; do echo "--reader $reader"; done)
+    options=()
+    for motion in "${motions[@]}"; do
+      options+=(--motion "$motion=$exp/generator/$set/$motion/drawn/manifest.jsonl")
+    done
+    for reader in "${readers[@]}"; do options+=(--reader "$reader"); done
+    run python -m benchmarks.generator "$data/$set/manifest.jsonl" --out "$exp/generator/$set" "${options[@]}"
   done
 }
 
@@ -210,6 +216,8 @@ loop() {
   data=$(realpath -m "$datadir")/$preset
   exp=$(realpath -m "$expdir")/$preset
   recipe_paths
+  # However the recipe ends, what it started beside ends with it (background commands don't hear Ctrl-C).
+  trap 'kill $(jobs -rp) 2>/dev/null || true' EXIT
   for ((i = first; i <= last; i++)); do
     log "stage $((i + 1)) ${stages[$i]} ($preset)"
     began=$SECONDS

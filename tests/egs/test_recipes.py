@@ -67,6 +67,21 @@ def test_grid_asks_for_its_folder():
     assert "error: where is GRID? give --grid DIR" in done.stderr
 
 
+def test_a_command_that_fails_beside_others_ends_the_recipe_and_them(tmp_path):
+    """Even one that has failed before anybody waits for it."""
+    for name in ("path.sh", "db.sh", "cmd.sh"):
+        (tmp_path / name).touch()
+    (tmp_path / "run.sh").write_text(
+        f". {ROOT}/egs/loop.sh\n"
+        'stage_data() { beside "$exp/log/bad.log" false; sleep 0.3; beside "$exp/log/long.log" sleep 987; together; }\n'
+        'loop "$@"\n'
+    )
+    command = ["bash", str(tmp_path / "run.sh"), "--stop_stage", "data", "--expdir", str(tmp_path)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 2 and "error: a command failed; see" in done.stderr and "bad.log" in done.stderr
+    assert "sleep 987" not in subprocess.run(["ps", "ax", "-o", "args"], capture_output=True, text=True).stdout
+
+
 def grid_data():
     spec = importlib.util.spec_from_file_location("grid_data", ROOT / "egs" / "grid" / "local" / "data.py")
     module = importlib.util.module_from_spec(spec)
