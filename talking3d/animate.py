@@ -35,6 +35,7 @@ EASE_S = 0.08  # and come to rest over twice this
 SWAY_DEG = (1.0, 1.6, 0.8)  # nod, turn, tilt: standard deviations
 BLINK = np.array([0.35, 0.9, 1.0, 0.75, 0.4, 0.15], np.float32)  # lids fall faster than they rise
 DRAWN_AT_ONCE = 50  # frames
+FACE_SIZE = 512  # px a side
 
 logger = logging.getLogger(__name__)
 
@@ -146,13 +147,24 @@ def head_sway(n_frames: int, rng: np.random.Generator) -> np.ndarray:
     return pose
 
 
-def render_clip(out: str | Path, motion: Motion, template: FaceTemplate, waveform: np.ndarray | None = None) -> None:
-    """Draw a motion as a clip of the whole head, 512 x 512, with sound where `waveform` is given. Memory is bounded."""
+def render_clip(
+    out: str | Path,
+    motion: Motion,
+    template: FaceTemplate,
+    waveform: np.ndarray | None = None,
+    *,
+    size: int = FACE_SIZE,
+    backend: str = "auto",
+) -> None:
+    """Draw a motion as a clip of the whole head, size x size, with sound where `waveform` is given.
+
+    backend: of `rasterize.BACKENDS`. Memory is bounded.
+    """
 
     def pictures() -> Iterator[np.ndarray]:
         for start in range(0, motion.n_frames, DRAWN_AT_ONCE):
             part = _part(motion, slice(start, start + DRAWN_AT_ONCE))
-            yield from render_face(template, part.offsets_for(template), part.head_pose)
+            yield from render_face(template, part.offsets_for(template), part.head_pose, size=size, backend=backend)
 
     write_video(out, pictures(), waveform)
 
@@ -164,8 +176,13 @@ def render_motion(
     template: str | Path | None = None,
     view: str = "face",
     audio: str | Path | None = None,
+    size: int = FACE_SIZE,
+    backend: str = "auto",
 ) -> None:
-    """Draw a motion file as an .mp4: the head ("face") or the recogniser's view ("lips"), with `audio`'s sound."""
+    """Draw a motion file as an .mp4: the head ("face") or the recogniser's view ("lips"), with `audio`'s sound.
+
+    size: of the head's pictures, pixels a side. backend: of `rasterize.BACKENDS`.
+    """
     out = Path(out)
     if out.suffix != ".mp4":
         raise InputError(f"{out}: cannot write {out.suffix or 'a file without suffix'!r}; use .mp4")
@@ -175,9 +192,10 @@ def render_motion(
     face = procedural_face() if template is None else FaceTemplate.load(template)
     waveform = None if audio is None else read_audio(audio)
     if view == "lips":
-        write_video(out, render_lips(face, motion.offsets_for(face), motion.head_pose), waveform)
+        lips = render_lips(face, motion.offsets_for(face), motion.head_pose, backend=backend)
+        write_video(out, lips, waveform)
     else:
-        render_clip(out, motion, face, waveform)
+        render_clip(out, motion, face, waveform, size=size, backend=backend)
 
 
 def _part(motion: Motion, frames: slice) -> Motion:

@@ -27,7 +27,15 @@ def _animate(args: argparse.Namespace) -> None:
 def _render(args: argparse.Namespace) -> None:
     from talking3d.animate import render_motion
 
-    render_motion(args.motion, args.out, template=args.template, view=args.view, audio=args.audio)
+    render_motion(
+        args.motion,
+        args.out,
+        template=args.template,
+        view=args.view,
+        audio=args.audio,
+        size=args.size,
+        backend=args.backend,
+    )
     print(args.out)
 
 
@@ -88,6 +96,8 @@ def build_parser() -> argparse.ArgumentParser:
     sub.add_argument("--template", help="the face that moves; default: the procedural one")
     sub.add_argument("--view", choices=("face", "lips"), default="face")
     sub.add_argument("--audio", help="its sound")
+    sub.add_argument("--size", type=int, default=512, help="of the head's pictures, pixels a side")
+    sub.add_argument("--backend", choices=("auto", "torch", "cpu", "pytorch3d"), default="auto", help="the rasteriser")
     sub.set_defaults(run=_render)
 
     sub = commands.add_parser("train", help="train the model that a config names; resumes where it stopped")

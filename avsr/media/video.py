@@ -80,7 +80,7 @@ def write_lips(path: str | Path, lips: np.ndarray) -> None:
     """Write lip crops (T, 96, 96) uint8 as a small, near lossless, quickly decoded H.264 mp4, whole or not at all."""
     if lips.shape[1:] != (SIZE, SIZE) or lips.dtype != np.uint8:
         raise InputError(f"{path}: lips must be (T, {SIZE}, {SIZE}) uint8, got {lips.shape} {lips.dtype}")
-    _encode(path, lips, "gray", {"crf": LIPS_CRF, "preset": "medium", "tune": "fastdecode"}, None)
+    _encode(path, lips, "gray", {"crf": LIPS_CRF, "preset": "veryfast", "tune": "fastdecode"}, None)
 
 
 def read_lips(path: str | Path) -> np.ndarray:

@@ -22,7 +22,8 @@ from avsr.media.audio import log_mel
 from avsr.media.timing import FPS, samples_of
 from avsr.media.video import read_lips, write_lips
 from talking3d.face.procedural import procedural_face
-from talking3d.render.renderer import Look, render_face, render_lips
+from talking3d.render.look import Look
+from talking3d.render.renderer import render_face, render_lips
 
 REPEATS = 5
 CLIP_FRAMES, PORTRAIT_FRAMES = 75, 10

@@ -33,7 +33,8 @@ from talking3d.corpus.tts import STRESS, Synthesizer
 from talking3d.face.motion import Motion
 from talking3d.face.procedural import random_identity
 from talking3d.face.template import FaceTemplate
-from talking3d.render.renderer import random_look, render_lips
+from talking3d.render.look import random_look
+from talking3d.render.renderer import render_lips
 
 # Variants of espeak-ng that speak plainly; the unseen speakers' never speak in training.
 TRAIN_VOICES = ("m1", "f1", "m2", "f2", "m3", "f3", "m5", "f5", "m6", "linda", "adam", "belinda", "max", "steph", "ed")

@@ -1,13 +1,20 @@
 """Where the head stands and how it falls on the picture.
 
-Head space is the template's: metres, the mouth near the origin, +y up, +z towards the viewer. The camera stands on the
-+z side and looks along -z. Picture coordinates are pixels with x to the right, y down, and *pixel centres at integers*,
-as landmark detectors and OpenCV have them.
+Head space is the template's: metres, the mouth near the origin, +y up, +z towards the viewer. A camera stands on the +z
+side and looks along -z, unless its rotation says otherwise. Picture coordinates are pixels with x to the right, y down,
+and *pixel centres at integers*, as landmark detectors and OpenCV have them.
+
+PyTorch3D's conventions are others, and meet these at two doors only: `Camera.from_pytorch3d` and `render/pytorch3d.py`.
+Its camera space is X R + T (row vectors) with +x to the left, +y up and +z into the picture; its picture has +x to the
+left, +y up, [-1, 1] over the shorter side, and pixel centres at half pixels.
 """
+
+from __future__ import annotations
 
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 
 from avsr.errors import InputError
 
@@ -18,25 +25,59 @@ NECK_SHARE = 0.75  # a portrait ends this far below the mouth, as a share of the
 
 @dataclass(frozen=True)
 class Camera:
-    """A pinhole camera that looks along -z.
+    """A pinhole or orthographic camera.
 
-    focal_px: focal length in pixels. centre_px: the picture point (x, y) of the optical axis. position_m: the camera's
-    place in head space.
+    focal_px: focal length in pixels; orthographic: pixels per metre. centre_px: the picture point (x, y) of the optical
+    axis. position_m (3,): the camera's place in head space. rotation (3, 3): from head space to the camera's axes
+    (right, up, towards the viewer), None where they agree. Fields may be tensors, through which gradients then flow.
     """
 
-    focal_px: float
-    centre_px: tuple[float, float]
-    position_m: tuple[float, float, float]
+    focal_px: float | torch.Tensor
+    centre_px: tuple[float, float] | torch.Tensor
+    position_m: tuple[float, float, float] | torch.Tensor
+    rotation: np.ndarray | torch.Tensor | None = None
+    orthographic: bool = False
 
-    def project(self, verts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Project verts (..., V, 3) metres to points (..., V, 2) pixels and depth (..., V) metres before the camera."""
-        x, y, z = (np.float32(value) for value in self.position_m)
-        depth = z - verts[..., 2]
-        scale = np.float32(self.focal_px) / depth
-        points = np.empty((*depth.shape, 2), np.float32)
-        points[..., 0] = np.float32(self.centre_px[0]) + scale * (verts[..., 0] - x)
-        points[..., 1] = np.float32(self.centre_px[1]) - scale * (verts[..., 1] - y)
+    def project(self, verts):
+        """Project verts (..., V, 3) metres, an array or a tensor: points (..., V, 2) pixels and depth (..., V) metres.
+
+        Depth is the distance before the camera along its axis; what is at or behind the camera has none above 0.
+        """
+        xp = torch if isinstance(verts, torch.Tensor) else np
+        seen = verts - _like(self.position_m, verts)
+        if self.rotation is not None:
+            seen = seen @ _like(self.rotation, verts).T
+        depth = -seen[..., 2]
+        scale = self.focal_px if self.orthographic else self.focal_px / depth
+        points = xp.stack([self.centre_px[0] + scale * seen[..., 0], self.centre_px[1] - scale * seen[..., 1]], -1)
         return points, depth
+
+    @property
+    def lens(self) -> tuple[float, float, float]:
+        """focal_px and centre_px in one."""
+        return self.focal_px, *self.centre_px
+
+    @classmethod
+    def from_pytorch3d(
+        cls, R, T, focal_length, principal_point, size: tuple[int, int], orthographic: bool = False
+    ) -> Camera:
+        """The camera that PyTorch3D's Perspective- or OrthographicCameras(in_ndc=True) with these parameters is.
+
+        R (3, 3), T (3,), focal_length and principal_point (2,) in its normalised coordinates, tensors or arrays; size:
+        the picture's (H, W).
+        """
+        height, width = size
+        half = min(height, width) / 2
+        flip = _like(np.diag([-1.0, 1.0, -1.0]), R)
+        centre = ((width - 1) / 2 - half * principal_point[0], (height - 1) / 2 - half * principal_point[1])
+        return cls(half * focal_length, centre, -T @ R.T, flip @ R.T, orthographic)
+
+
+def _like(value, verts):
+    """value as an array or a tensor of verts' kind, type and device."""
+    if isinstance(verts, torch.Tensor):
+        return torch.as_tensor(value, dtype=verts.dtype, device=verts.device)
+    return np.asarray(value, verts.dtype)
 
 
 def portrait_camera(verts: np.ndarray, size: int, distance_m: float = 1.2, margin: float = 0.07) -> Camera:

@@ -19,10 +19,11 @@ from avsr.media.video import write_lips
 from avsr.parallel import worker_pool
 from talking3d.face.motion import Motion
 from talking3d.face.template import FaceTemplate
-from talking3d.render.renderer import Look, random_look, render_lips
+from talking3d.render.look import Look, random_look
+from talking3d.render.renderer import render_lips
 
 # Goes into each look's seed and into settings.json: raise it when the same motion is drawn differently.
-DRAWING = 1
+DRAWING = 2
 
 logger = logging.getLogger(__name__)
 

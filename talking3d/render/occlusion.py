@@ -10,7 +10,7 @@ import functools
 import numpy as np
 
 from talking3d.face.template import FaceTemplate
-from talking3d.render.rasterize import new_fragments, rasterize
+from talking3d.render.kernels import rasterize_frame
 from talking3d.render.shade import vertex_normals
 
 MAP_SIZE = 160  # px of a depth map: about 2 mm of a head
@@ -58,17 +58,17 @@ def _sees(template: FaceTemplate, normals: np.ndarray, directions: np.ndarray) -
     verts = template.verts - middle
     scale = (MAP_SIZE / 2 - 2) / np.linalg.norm(verts, axis=1).max()
     lifted = verts + np.float32(LIFT_M) * normals
-    outer = np.zeros(len(template.faces), bool)
-    fragments = new_fragments(MAP_SIZE, MAP_SIZE)
+    side = np.cross(directions, np.where(np.abs(directions[:, 1:2]) < 0.9, [[0.0, 1.0, 0.0]], [[1.0, 0.0, 0.0]]))
+    side /= np.linalg.norm(side, axis=1, keepdims=True)
+    basis = np.stack([side, np.cross(side, directions)], axis=2).astype(np.float32) * np.float32(scale)  # (D, 3, 2)
+    points, depth = verts @ basis + np.float32(MAP_SIZE / 2), np.float32(FAR_M) - directions @ verts.T
+    every, none = np.arange(len(template.faces)), np.arange(0)
+    nearest, scratch = np.empty((MAP_SIZE, MAP_SIZE), np.float32), np.empty((MAP_SIZE, MAP_SIZE), np.int32)
     seen = np.empty((len(verts), len(directions)), bool)
     for k, direction in enumerate(directions):
-        side = np.cross(direction, [0.0, 1.0, 0.0] if abs(direction[1]) < 0.9 else [1.0, 0.0, 0.0])
-        side /= np.linalg.norm(side)
-        basis = np.stack([side, np.cross(side, direction)], axis=1).astype(np.float32) * np.float32(scale)
-        points = verts @ basis + np.float32(MAP_SIZE / 2)
-        rasterize(points, np.float32(FAR_M) - verts @ direction, template.faces, outer, fragments, cull_backfaces=False)
-        x, y = np.clip(np.rint(lifted @ basis + MAP_SIZE / 2).astype(int), 0, MAP_SIZE - 1).T
-        seen[:, k] = np.float32(FAR_M) - lifted @ direction <= fragments.depth[y, x]
+        rasterize_frame(points[k], 1 / depth[k], template.faces, every, none, True, scratch, nearest)
+        x, y = np.clip(np.rint(lifted @ basis[k] + MAP_SIZE / 2).astype(int), 0, MAP_SIZE - 1).T
+        seen[:, k] = (np.float32(FAR_M) - lifted @ direction) * nearest[y, x] <= 1
     return seen
 
 

@@ -1,17 +1,18 @@
 """Template and motion to pictures: lip crops for the recogniser, a presentable face for people.
 
-Both views go one road: pose, project, rasterise at twice the size, light the vertices, interpolate, average 2x2,
-encode.
+Both views go one road: pose, project, light the vertices, rasterise several samples a pixel, interpolate, average,
+encode. The compiled backend walks it here frame by frame; the others walk its differentiable twin, `differentiable.py`.
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import numpy as np
 
 from avsr.errors import InputError
 from avsr.media.lips import SIZE, crop_transforms
 from talking3d.face.template import FaceTemplate
+from talking3d.render import kernels
 from talking3d.render.camera import (
     Camera,
     apply_head_pose,
@@ -19,106 +20,52 @@ from talking3d.render.camera import (
     compose,
     head_transforms,
     portrait_camera,
-    transform_points,
 )
+from talking3d.render.culling import EVERYWHERE, part_in_view
 from talking3d.render.film import develop, gray_equivalent
+from talking3d.render.look import Look
 from talking3d.render.occlusion import ambient_share, key_share
-from talking3d.render.rasterize import new_fragments, rasterize, resolve, shown_vertices
-from talking3d.render.shade import (
-    Lights,
-    mouth_light,
-    radiance,
-    surface_of,
-    vertex_normals,
-)
+from talking3d.render.rasterize import chosen_backend
+from talking3d.render.shade import LAMPS_AND_SKY, Surface, mouth_light, radiance, surface_of, vertex_normals
 
 FILM_SIZE = 512  # px; the picture on which lip landmarks are projected before they are cropped
-TO_SAMPLES = np.array([[2, 0, 0.5], [0, 2, 0.5]], np.float32)  # pixel centres of a picture to those of its 2x samples
+SAMPLES = 2  # a pixel and axis: smooth edges
+FRAMES_AT_ONCE = 50  # drawn by the backends that draw many frames together
 
 
-@dataclass(frozen=True)
-class Look:
-    """Light, background and lens of a clip. Colours are linear RGB; directions have x right, y up, z to the viewer.
+class Shot(NamedTuple):
+    """What a clip is drawn through: transforms (T, 2, 3) go from the camera's pixels to the pictures'.
 
-    key, fill: radiance of a white matt surface facing that light. sky, ground: ambient light from above and below.
-    specular: scale of all highlights. background: colours at the top and at the bottom. pixel_noise: standard deviation
-    as a share of full scale, new in each frame. blur_px: standard deviation in the output's pixels. crop_zoom,
-    crop_jitter_px: of lip crops only, constant zoom and standard deviation of each frame's shift. seed: of noise and
-    jitter.
+    background (H, W, C): linear light behind the head; C is 1 for gray pictures, whose linear grays encode to Rec. 601
+    luma, and 3 for RGB.
     """
 
-    key_direction: tuple[float, float, float] = (-0.55, 0.75, 0.9)
-    key: tuple[float, float, float] = (0.98, 0.94, 0.88)
-    fill_direction: tuple[float, float, float] = (0.8, 0.1, 0.7)
-    fill: tuple[float, float, float] = (0.15, 0.17, 0.20)
-    sky: tuple[float, float, float] = (0.27, 0.28, 0.31)
-    ground: tuple[float, float, float] = (0.10, 0.09, 0.08)
-    specular: float = 1.0
-    exposure: float = 1.0
-    background: tuple[tuple[float, float, float], tuple[float, float, float]] = ((0.17, 0.20, 0.24), (0.04, 0.05, 0.06))
-    pixel_noise: float = 0.0
-    blur_px: float = 0.0
-    crop_zoom: float = 1.0
-    crop_jitter_px: float = 0.0
-    seed: int = 0
-
-    def lights(self) -> Lights:
-        """The lights, with exposure in them."""
-        directions = np.array([self.key_direction, self.fill_direction], np.float32)
-        directions /= np.linalg.norm(directions, axis=1, keepdims=True)
-        colors = np.array([self.key, self.fill], np.float32) * np.float32(self.exposure)
-        ambient = np.array([self.sky, self.ground], np.float32) * np.float32(self.exposure)
-        return Lights(directions, colors, ambient, self.specular)
-
-
-def random_look(rng: np.random.Generator) -> Look:
-    """A look within what rooms, lamps and webcams do; deterministic in rng.
-
-    The ranges are moderate: wider ones cost readers of real lips accuracy.
-    """
-    azimuth, height = rng.uniform(-1.0, 1.0), rng.uniform(0.0, 0.9)
-    tint = 1 + 0.06 * rng.standard_normal(3)
-    key = rng.uniform(0.7, 1.1)
-    ambient = rng.uniform(0.18, 0.42)
-    grays = rng.uniform(0.02, 0.6, size=2)[:, None] * (1 + 0.1 * rng.standard_normal((2, 3)))
-    return replace(
-        Look(),
-        key_direction=(float(np.sin(azimuth)), float(height), float(np.cos(azimuth))),
-        key=tuple((key * tint).tolist()),
-        fill_direction=(float(-np.sin(azimuth)) + 0.3, 0.1, 0.7),
-        fill=tuple((key * rng.uniform(0.1, 0.5) / tint).tolist()),
-        sky=(ambient,) * 3,
-        ground=(ambient * rng.uniform(0.3, 0.8),) * 3,
-        specular=float(rng.uniform(0.5, 1.3)),
-        exposure=float(np.exp(rng.normal(-0.05, 0.15))),
-        background=tuple(tuple(np.clip(gray, 0, 1).tolist()) for gray in grays),
-        pixel_noise=float(rng.uniform(0.003, 0.012)),
-        blur_px=float(rng.uniform(0.3, 0.8)),
-        crop_zoom=float(np.exp(rng.normal(0, 0.04))),
-        crop_jitter_px=float(rng.uniform(0.1, 0.5)),
-        seed=int(rng.integers(2**31)),
-    )
+    camera: Camera
+    transforms: np.ndarray
+    background: np.ndarray
 
 
 def render_lips(
-    template: FaceTemplate, offsets: np.ndarray, head_pose: np.ndarray | None = None, look: Look | None = None
+    template: FaceTemplate,
+    offsets: np.ndarray,
+    head_pose: np.ndarray | None = None,
+    look: Look | None = None,
+    *,
+    samples: int = SAMPLES,
+    backend: str = "auto",
 ) -> np.ndarray:
     """Draw a clip's lip crops (T, 96, 96) uint8, cut as filmed ones are: `crop_transforms` on projected landmarks.
 
     offsets (T, V, 3): vertices minus template, metres; head_pose (T, 6): rotation vector (rad) and translation (m),
-    None for none. Gray is Rec. 601 luma. Raises InputError on another topology, non-finite or empty motion, or a
-    template without mouth or eye landmarks.
+    None for none. samples: a pixel and axis. backend: of `rasterize.BACKENDS`. Gray is Rec. 601 luma. Raises InputError
+    on another topology, non-finite or empty motion, a template without mouth or eye landmarks, a backend that isn't
+    there.
     """
     look = Look() if look is None else look
-    _check_motion(template, offsets, head_pose)
+    check_motion(template, offsets, head_pose)
     rng = np.random.default_rng(look.seed)
-    camera = portrait_camera(template.verts, FILM_SIZE)
-    crops = crop_transforms(_project_landmarks(template, offsets, head_pose, camera))  # (T, 2, 3)
-    crops = compose(_crop_jitter(look, len(offsets), rng), crops)
-    top, bottom = (gray_equivalent(np.array(color, np.float32)[None]) for color in look.background)
-    down = np.linspace(0, 1, SIZE, dtype=np.float32)[:, None, None]
-    background = np.broadcast_to(top + (bottom - top) * down, (SIZE, SIZE, 1))
-    pictures = _draw(template, offsets, head_pose, look, camera, crops, background, rng)
+    shot = lip_shot(template, offsets, head_pose, look, rng)
+    pictures = _draw(template, offsets, head_pose, look, shot, rng, samples, backend)
     return np.stack([picture[..., 0] for picture in pictures])
 
 
@@ -128,9 +75,11 @@ def render_face(
     head_pose: np.ndarray | None = None,
     look: Look | None = None,
     size: int = 512,
+    *,
+    backend: str = "auto",
 ) -> np.ndarray:
     """Draw a clip of the head (T, size, size, 3) uint8 sRGB; arguments and errors as `render_lips`."""
-    return np.stack(list(stream_face(template, offsets, head_pose, look, size)))
+    return np.stack(list(stream_face(template, offsets, head_pose, look, size, backend=backend)))
 
 
 def stream_face(
@@ -139,20 +88,40 @@ def stream_face(
     head_pose: np.ndarray | None = None,
     look: Look | None = None,
     size: int = 512,
+    *,
+    backend: str = "auto",
 ) -> Iterator[np.ndarray]:
     """`render_face` one frame (size, size, 3) at a time, for clips whose frames don't fit in memory."""
     look = Look() if look is None else look
-    _check_motion(template, offsets, head_pose)
-    camera = portrait_camera(template.verts, size)
-    still = np.broadcast_to(np.eye(2, 3, dtype=np.float32), (len(offsets), 2, 3))
+    check_motion(template, offsets, head_pose)
+    shot = face_shot(template, len(offsets), look, size)
+    return _draw(template, offsets, head_pose, look, shot, np.random.default_rng(look.seed), SAMPLES, backend)
+
+
+def lip_shot(template, offsets, head_pose, look: Look, rng: np.random.Generator | None = None) -> Shot:
+    """The shot of lip crops, as `render_lips` has it; rng draws the crop's jitter, None keeps it still."""
+    camera = portrait_camera(template.verts, FILM_SIZE)
+    crops = crop_transforms(_project_landmarks(template, offsets, head_pose, camera))  # (T, 2, 3)
+    if rng is not None:
+        crops = compose(_crop_jitter(look, len(offsets), rng), crops)
+    top, bottom = (gray_equivalent(np.array(color, np.float32)[None]) for color in look.background)
+    down = np.linspace(0, 1, SIZE, dtype=np.float32)[:, None, None]
+    background = np.broadcast_to(top + (bottom - top) * down, (SIZE, SIZE, 1))
+    return Shot(camera, crops, np.ascontiguousarray(background))
+
+
+def face_shot(template: FaceTemplate, n_frames: int, look: Look, size: int) -> Shot:
+    """The shot of a head portrait, size x size."""
+    still = np.broadcast_to(np.eye(2, 3, dtype=np.float32), (n_frames, 2, 3))
     top, bottom = np.array(look.background, np.float32)
     y, x = np.meshgrid(np.linspace(-1, 1, size), np.linspace(-1, 1, size), indexing="ij")
     distance = np.clip(np.hypot(x, y + 0.3) / 1.5, 0, 1)[..., None]  # a soft glow behind the head
     background = (top + (bottom - top) * distance**2 * (3 - 2 * distance)).astype(np.float32)
-    return _draw(template, offsets, head_pose, look, camera, still, background, np.random.default_rng(look.seed))
+    return Shot(portrait_camera(template.verts, size), still, background)
 
 
-def _check_motion(template: FaceTemplate, offsets: np.ndarray, head_pose: np.ndarray | None) -> None:
+def check_motion(template: FaceTemplate, offsets: np.ndarray, head_pose: np.ndarray | None) -> None:
+    """Raise InputError unless offsets (T, V, 3) and head_pose (T, 6) can move this template."""
     n_verts = len(template.verts)
     if offsets.ndim != 3 or offsets.shape[1:] != (n_verts, 3):
         raise InputError(
@@ -168,8 +137,14 @@ def _check_motion(template: FaceTemplate, offsets: np.ndarray, head_pose: np.nda
         check_head_pose(head_pose, len(offsets))
 
 
-def _posed(verts: np.ndarray, head_pose: np.ndarray | None) -> np.ndarray:
-    return verts if head_pose is None else apply_head_pose(verts, head_pose)
+def reaching_light(template: FaceTemplate, surface: Surface, offsets: np.ndarray, look: Look):
+    """Which light gets where: shares (V, 3) of key, fill and sky at rest, and (T, I, 3) at the interior vertices."""
+    open_sky = ambient_share(template)
+    at_rest = np.stack([key_share(template, look.lights().directions[0]), open_sky, open_sky], axis=1)
+    if len(surface.interior_verts) == 0:
+        return at_rest, np.zeros((len(offsets), 0, 3), np.float32)
+    share = mouth_light(template, offsets, surface.interior_verts)[..., None]
+    return at_rest, share ** np.array(LAMPS_AND_SKY, np.float32)
 
 
 def _project_landmarks(template, offsets, head_pose, camera: Camera) -> np.ndarray:
@@ -182,7 +157,8 @@ def _project_landmarks(template, offsets, head_pose, camera: Camera) -> np.ndarr
                 f"template {template.name!r} has no vertices for the {part}'s landmarks {absent} (iBUG 68): "
                 "lip crops are cut by mouth and eyes; set them in the template"
             )
-    points, _ = camera.project(_posed(template.verts[template.landmarks] + offsets[:, template.landmarks], head_pose))
+    verts = template.verts[template.landmarks] + offsets[:, template.landmarks]
+    points, _ = camera.project(verts if head_pose is None else apply_head_pose(verts, head_pose))
     points[:, template.landmarks < 0] = np.nan
     return points
 
@@ -196,34 +172,64 @@ def _crop_jitter(look: Look, n_frames: int, rng: np.random.Generator) -> np.ndar
     return transforms
 
 
-def _draw(template, offsets, head_pose, look, camera, transforms, background, rng) -> Iterator[np.ndarray]:
-    """Yield pictures (H, W, C) uint8 of the posed template before background (H, W, C linear): gray if C is 1.
+def _draw(template, offsets, head_pose, look, shot: Shot, rng, samples: int, backend: str) -> Iterator[np.ndarray]:
+    """Yield pictures (H, W, C) uint8 of the posed template."""
+    if chosen_backend(backend, "cpu") == "cpu":
+        linear = _draw_compiled(template, offsets, head_pose, look, shot, samples)
+    else:
+        linear = _draw_by_twin(template, offsets, head_pose, look, shot, samples, backend)
+    for picture in linear:
+        yield develop(picture, look.blur_px, look.pixel_noise, rng)
 
-    transforms (T, 2, 3) go from the camera's pixels to the pictures'.
-    """
+
+def _draw_by_twin(template, offsets, head_pose, look, shot, samples, backend) -> Iterator[np.ndarray]:
+    import torch
+
+    from talking3d.render.differentiable import Painter
+
+    painter = Painter(template, look, samples=samples, backend=backend)
+    painter = painter.to("cuda" if torch.cuda.is_available() else "cpu")
+    for start in range(0, len(offsets), FRAMES_AT_ONCE):
+        frames = slice(start, start + FRAMES_AT_ONCE)
+        with torch.no_grad():
+            pose = None if head_pose is None else head_pose[frames]
+            part = shot._replace(transforms=shot.transforms[frames])
+            yield from painter.linear(painter.tensor(offsets[frames]), pose, part).cpu().numpy()
+
+
+def _draw_compiled(template, offsets, head_pose, look, shot: Shot, samples: int) -> Iterator[np.ndarray]:
+    """Yield linear pictures (H, W, C), drawn by the compiled kernels; parts that never come into view are left out."""
+    height, width, n_channels = shot.background.shape
+    size = (samples * height, samples * width)
+    transforms = compose(to_samples(samples), shot.transforms).astype(np.float32)
+    if head_pose is None:
+        head_pose = np.zeros((len(offsets), 6), np.float32)
+    matrices, shifts = head_transforms(head_pose)
+    eye, lens = np.array(shot.camera.position_m, np.float32), np.array(shot.camera.lens, np.float32)
     surface, lights = surface_of(template), look.lights()
-    inside = surface.interior_verts
-    open_sky = ambient_share(template)
-    light = np.stack([key_share(template, lights.directions[0]), open_sky, open_sky], axis=1)  # (V, 3)
-    eye = np.array(camera.position_m, np.float32)
-    faces = np.ascontiguousarray(template.faces, np.int32)
-    background = np.ascontiguousarray(background)
-    transforms = compose(TO_SAMPLES, transforms).astype(np.float32)
-    height, width, n_channels = background.shape
-    if head_pose is not None:
-        matrices, shifts = head_transforms(head_pose)
-    fragments = new_fragments(2 * height, 2 * width)
+    at_rest, inside = reaching_light(template, surface, offsets, look)
+
+    def project(t: int, part: np.ndarray):
+        return kernels.project_frame(template.verts, offsets[t], part, matrices[t], shifts[t], eye, lens, transforms[t])
+
+    everything, outside = np.arange(len(template.verts)), np.full(len(template.verts), EVERYWHERE, np.uint8)
     for t in range(len(offsets)):
-        verts = (template.verts + offsets[t]).astype(np.float32)
-        if len(inside) > 0:
-            share = mouth_light(verts, template, inside)[:, None]
-            light[inside] = share ** (1.5, 1.5, 1)  # lamps shine aslant: a small opening shuts them out before the sky
-        if head_pose is not None:
-            verts = verts @ matrices[t].T + shifts[t]
-        points, depth = camera.project(verts)
-        rasterize(transform_points(transforms[t], points), depth, faces, surface.interior_faces, fragments)
-        shown = shown_vertices(fragments.face_index, faces, len(verts))
-        colors = radiance(verts, vertex_normals(verts, faces), eye, surface, light, lights, shown)
+        _, points, _ = project(t, everything)
+        kernels.note_outside(points, *size, outside)
+    mesh = part_in_view(template.faces, surface.interior_faces, outside)
+    kept_inside = np.flatnonzero(np.isin(surface.interior_verts, mesh.kept))
+    surface, light = surface.of_verts(mesh.kept), at_rest[mesh.kept]
+    face_index, scratch = np.empty(size, np.int32), np.empty(size, np.float32)
+    for t in range(len(offsets)):
+        verts, points, inverse_depth = project(t, mesh.kept)
+        kernels.rasterize_frame(points, inverse_depth, mesh.faces, mesh.outer, mesh.inner, False, face_index, scratch)
+        light[surface.interior_verts] = inside[t, kept_inside]
+        colors = radiance(verts, vertex_normals(verts, mesh.around), eye, surface, light, lights)
         values = gray_equivalent(colors) if n_channels == 1 else colors
-        linear = resolve(fragments.face_index, fragments.barycentrics, faces, values, background)
-        yield develop(linear, look.blur_px, look.pixel_noise, rng)
+        yield kernels.picture_frame(points, inverse_depth, mesh.faces, face_index, values, shot.background)
+
+
+def to_samples(samples: int) -> np.ndarray:
+    """The transform (2, 3) from a picture's pixels to those of its samples, `samples` a pixel and axis."""
+    shift = (samples - 1) / 2
+    return np.array([[samples, 0, shift], [0, samples, shift]], np.float32)

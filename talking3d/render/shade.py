@@ -17,6 +17,7 @@ INTERIOR_REGIONS = ("mouth_interior", "teeth_upper", "teeth_lower", "tongue")
 INNER_LIP_LANDMARKS = slice(60, 68)  # iBUG 68: the inner lip contour, once round
 CONTOUR_ROUND = [0, 1, 2, 3, 4, 5, 6, 7, 0]
 SEEP_M2 = 1e-7  # a tenth of a square millimetre: even a shut mouth has a share to give
+LAMPS_AND_SKY = (1.5, 1.5, 1.0)  # powers of that share: lamps shine aslant, a small opening shuts them out first
 
 # region: (wrap of red, green, blue; specular strength; shininess). Later rows win where regions overlap.
 SKIN = (0.45, 0.28, 0.20, 0.10, 14.0)
@@ -47,6 +48,12 @@ class Surface(NamedTuple):
     interior_faces: np.ndarray
     two_sided: np.ndarray
 
+    def of_verts(self, kept: np.ndarray) -> "Surface":
+        """The surface of these vertices (V',), numbered anew; interior_faces is left empty."""
+        arrays = {name: getattr(self, name)[kept] for name in ("albedo", "wrap", "specular", "shininess", "two_sided")}
+        inside = np.flatnonzero(np.isin(kept, self.interior_verts))
+        return self._replace(**arrays, interior_verts=inside, interior_faces=np.zeros(0, bool))
+
 
 def surface_of(template: FaceTemplate) -> Surface:
     """The surface of a template, by its regions and colours."""
@@ -68,8 +75,8 @@ def surface_of(template: FaceTemplate) -> Surface:
     )
 
 
-def mouth_light(verts: np.ndarray, template: FaceTemplate, interior_verts: np.ndarray) -> np.ndarray:
-    """The share in [0, 1] of outside light that reaches interior vertices of one frame, verts (V, 3) before head pose.
+def mouth_light(template: FaceTemplate, offsets: np.ndarray, interior_verts: np.ndarray) -> np.ndarray:
+    """The share (T, I) in [0, 1] of outside light that reaches interior vertices (I,); offsets (T, V, 3) metres.
 
     The opening between the lips is taken as a disc of its area A, and a point at depth d behind it
     sees it under the form factor A / (A + pi d^2). So protruded, nearly closed lips (/u/) darken the teeth behind them,
@@ -82,12 +89,13 @@ def mouth_light(verts: np.ndarray, template: FaceTemplate, interior_verts: np.nd
             f"template {template.name!r} has a mouth interior but lacks inner-lip landmarks (60-67 of the iBUG 68): "
             "they tell how far the mouth is open"
         )
-    contour = verts[contour_index]  # (8, 3)
-    x, y = contour[CONTOUR_ROUND, 0], contour[CONTOUR_ROUND, 1]
-    area = abs(float(x[:-1] @ y[1:] - y[:-1] @ x[1:])) / 2  # shoelace formula
-    depth = np.maximum(contour[:, 2].mean() - verts[interior_verts, 2], 0)
-    area += SEEP_M2
-    return (area / (area + np.pi * depth**2)).astype(np.float32)
+    contour = template.verts[contour_index] + offsets[:, contour_index]  # (T, 8, 3)
+    x, y = contour[:, CONTOUR_ROUND, 0], contour[:, CONTOUR_ROUND, 1]
+    area = np.abs((x[:, :-1] * y[:, 1:] - y[:, :-1] * x[:, 1:]).sum(axis=1)) / 2  # shoelace formula
+    height = template.verts[interior_verts, 2] + offsets[:, interior_verts, 2]
+    depth = np.maximum(contour[..., 2].mean(axis=1)[:, None] - height, 0)
+    area = area[:, None] + np.float32(SEEP_M2)
+    return (area / (area + np.float32(np.pi) * depth**2)).astype(np.float32)
 
 
 @njit(cache=True, nogil=True)
@@ -124,13 +132,9 @@ class Lights(NamedTuple):
 
 
 @njit(cache=True, nogil=True, fastmath=True)
-def _radiance(
-    verts, normals, eye, albedo, wrap, specular, shininess, two_sided, light, directions, colors, sky_ground, shown
-):
+def _radiance(verts, normals, eye, albedo, wrap, specular, shininess, two_sided, light, directions, colors, sky_ground):
     out = np.zeros_like(verts)
     for v in range(verts.shape[0]):
-        if not shown[v]:
-            continue
         ex, ey, ez = eye[0] - verts[v, 0], eye[1] - verts[v, 1], eye[2] - verts[v, 2]
         scale = np.float32(1) / np.sqrt(ex * ex + ey * ey + ez * ez)
         ex, ey, ez = ex * scale, ey * scale, ez * scale
@@ -165,12 +169,10 @@ def radiance(
     surface: Surface,
     light: np.ndarray,
     lights: Lights,
-    shown: np.ndarray,
 ) -> np.ndarray:
     """Linear radiance (V, 3) of verts (V, 3) with unit normals (V, 3), as seen from eye (3,).
 
-    light (V, 3): the shares of the key light, the fill light and the sky that get there. shown (V,) bool: the vertices
-    to light; the others stay black.
+    light (V, 3): the shares of the key light, the fill light and the sky that get there.
     """
     return _radiance(
         verts,
@@ -185,5 +187,4 @@ def radiance(
         lights.directions,
         lights.colors,
         lights.sky_ground,
-        shown,
     )

@@ -1,5 +1,6 @@
 import numpy as np
 import pytest
+import torch
 from scipy.spatial import Delaunay
 
 from talking3d.face import head_parts
@@ -7,7 +8,8 @@ from talking3d.face.motion import Motion
 from talking3d.face.muscles import NAMES
 from talking3d.face.procedural import SHAPE_NAMES, procedural_face, random_identity
 from talking3d.face.regions import lip_aperture_mm, lip_width_mm
-from talking3d.render.rasterize import new_fragments, rasterize
+from talking3d.render.camera import Camera
+from talking3d.render.rasterize import Mesh, rasterize
 
 # jaw_open, lip_round, lip_spread, tongue_dorsum, lip_funnel, lower_depress, upper_raise
 VOWELS = {
@@ -180,9 +182,9 @@ def drawn_straight_on(face, verts):
     verts = verts.astype(np.float32)
     interior = np.zeros(len(verts), bool)
     interior[face.region("mouth_interior")] = True
-    points = np.stack([128 + 1500 * verts[:, 0], 160 - 1500 * verts[:, 1]], axis=-1).astype(np.float32)
-    inside = interior[face.faces].all(axis=1)
-    return rasterize(points, 1 - verts[:, 2], face.faces, inside, new_fragments(256, 256)).face_index
+    camera = Camera(1500.0, (128.0, 160.0), (0.0, 0.0, 1.0), orthographic=True)
+    mesh = Mesh.of(face.faces, interior[face.faces].all(axis=1))
+    return rasterize(*camera.project(torch.from_numpy(verts)[None]), mesh, (256, 256)).face_index[0].numpy()
 
 
 def test_blinking_covers_the_eyeballs(face):

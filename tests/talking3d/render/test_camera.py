@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import torch
 
 from avsr.errors import InputError
 from talking3d.render.camera import (
@@ -13,6 +14,7 @@ from talking3d.render.camera import (
     portrait_camera,
     transform_points,
 )
+from talking3d.render.pytorch3d import from_ndc
 
 
 def test_projection_by_hand():
@@ -20,6 +22,46 @@ def test_projection_by_hand():
     points, depth = camera.project(np.array([[0, 0, 0], [1, 0, 0], [0, 1, 1], [-1, -1, -2]], np.float32))
     assert np.allclose(points, [[50, 40], [100, 40], [50, -60], [25, 65]])  # right stays right, up is a smaller y
     assert np.allclose(depth, [2, 2, 1, 4])
+
+
+def test_orthographic_projection_by_hand():
+    camera = Camera(focal_px=100, centre_px=(50, 40), position_m=(0, 0, 2), orthographic=True)
+    points, depth = camera.project(np.array([[0, 0, 0], [1, 0.5, 1]], np.float32))
+    assert np.allclose(points, [[50, 40], [150, -10]])
+    assert np.allclose(depth, [2, 1])
+
+
+def test_a_turned_camera_sees_what_a_straight_one_sees_of_turned_verts():
+    rng = np.random.default_rng(0)
+    verts, position = rng.normal(size=(50, 3)), np.array([0.3, -0.2, 4.0])
+    turn = head_transforms(rng.normal(size=(1, 6)))[0][0].astype(np.float64)
+    turned = Camera(80.0, (20.0, 30.0), tuple(position), rotation=turn).project(verts)
+    straight = Camera(80.0, (20.0, 30.0), (0, 0, 0)).project((verts - position) @ turn.T)
+    assert all(np.allclose(a, b) for a, b in zip(turned, straight, strict=True))
+
+
+def test_tensors_project_as_arrays_do_and_gradients_reach_the_camera():
+    verts = np.random.default_rng(0).normal(size=(2, 9, 3)).astype(np.float32)
+    array = Camera(80.0, (20.0, 30.0), (0.1, 0.2, 5.0)).project(verts)
+    focal, centre, position = (torch.tensor(v, requires_grad=True) for v in (80.0, [20.0, 30.0], [0.1, 0.2, 5.0]))
+    points, depth = Camera(focal, centre, position).project(torch.from_numpy(verts))
+    assert np.allclose(points.detach(), array[0], atol=1e-4) and np.allclose(depth.detach(), array[1])
+    points.square().sum().backward()
+    assert all(leaf.grad.abs().max() > 0 for leaf in (focal, centre, position))
+
+
+@pytest.mark.parametrize("orthographic", [False, True])
+def test_pytorch3ds_cameras(orthographic):
+    """Its formulas: view = X R + T, +x left; ndc = f xy / z + p (xy without the division if orthographic)."""
+    rng = np.random.default_rng(0)
+    R = head_transforms(rng.normal(size=(1, 6)))[0][0]
+    T, p, size = np.array([0.1, -0.2, 6.0], np.float32), np.array([0.05, -0.1], np.float32), (48, 96)
+    verts = rng.normal(size=(20, 3)).astype(np.float32)
+    view = verts @ R + T
+    ndc = 2.5 * view[:, :2] / (1 if orthographic else view[:, 2:]) + p
+    expected = from_ndc(torch.from_numpy(ndc), size).numpy()
+    points, depth = Camera.from_pytorch3d(R, T, 2.5, p, size, orthographic).project(verts)
+    assert np.allclose(points, expected, atol=1e-3) and np.allclose(depth, view[:, 2], atol=1e-5)
 
 
 def test_portrait_keeps_a_face_without_neck_whole():

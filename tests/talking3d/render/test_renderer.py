@@ -8,7 +8,8 @@ import pytest
 from avsr.errors import InputError
 from avsr.media.lips import MOUTH_WIDTH, SIZE
 from talking3d.face.procedural import procedural_face
-from talking3d.render.renderer import Look, random_look, render_face, render_lips, stream_face
+from talking3d.render.look import Look, random_look
+from talking3d.render.renderer import render_face, render_lips, stream_face
 
 VISEMES = {
     "rest": {},
