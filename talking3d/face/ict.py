@@ -23,6 +23,7 @@ from talking3d.face.head_surface import smoothstep
 from talking3d.face.lip_outline import within_lips
 from talking3d.face.mesh_graph import edge_graph, path_through, unique_edges
 from talking3d.face.mesh_io import drop_degenerate, read_mesh
+from talking3d.face.muscles import tongue_actions
 from talking3d.face.paint import face_regions, hair_cover, paint_eyeball, paint_skin, smooth_over_mesh
 from talking3d.face.template import FaceTemplate
 
@@ -62,7 +63,8 @@ def load_ict(folder: str | Path, person: Complexion | None = None) -> FaceTempla
 
     The template has all 26,719 vertices, in metres about the middle of the lips; the identity modes that are there as
     its shape basis (coefficients are standard deviations), the expressions that are there as its articulation basis
-    (0 to 1 each), colours of `person`, and no triangles for `LEFT_OUT`.
+    (0 to 1 each), colours of `person`, and no triangles for `LEFT_OUT`. As the published tongue only follows the
+    jaw, the kit's own tongue_tip, tongue_out and tongue_dorsum come after the expressions.
 
     Raises InputError where the neutral mesh, the landmarks or jawOpen are missing, a mesh has another topology or
     holds NaN, or the unit isn't the centimetre.
@@ -86,6 +88,8 @@ def load_ict(folder: str | Path, person: Complexion | None = None) -> FaceTempla
         raise InputError(f"{folder} lacks jawOpen.obj, which no speech can do without")
     identities = [name for name in names if re.fullmatch(r"identity\d+", name)]
     expressions = [name for name in names if name not in identities]
+    offsets |= _tongue_articulations(_CM * verts, offsets["jawOpen"])
+    expressions += list(tongue_actions(np.zeros(1)))
     origin = verts[landmarks[60:68]].mean(axis=0)
     faces = drop_degenerate(verts, _visible(faces), NEUTRAL, unit_m=_CM)
     bare = FaceTemplate(
@@ -203,6 +207,21 @@ def _is_tongue(verts, gums, jaw_open):
     distance, _ = cKDTree(teeth).query(verts[gums])
     carried = np.linalg.norm(jaw_open[gums], axis=1) > 5e-4
     return carried & inside_polygon(verts[gums][:, [0, 2]], arch) & (distance > 1.5e-3)
+
+
+def _tongue_articulations(verts, jaw_open) -> dict[str, np.ndarray]:
+    """Displacements (V, 3) metres by action of the tongue, which is tied to the mouth's floor by its underside."""
+    gums = part("gums_and_tongue")
+    tongue = gums[_is_tongue(verts, gums, jaw_open)]
+    _, y, z = verts[tongue].T
+    along = (z - z.min()) / (z.max() - z.min())
+    top = np.array([y[np.abs(along - a) < 0.08].max() for a in along])
+    free = 1 - smoothstep(top - y, 0.006, 0.016)
+    out = {}
+    for name, action in tongue_actions(along).items():
+        out[name] = np.zeros_like(verts)
+        out[name][tongue] = 1e-3 * free[:, None] * action
+    return out
 
 
 def _colors(face: FaceTemplate, person: Complexion) -> np.ndarray:

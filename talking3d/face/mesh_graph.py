@@ -87,8 +87,9 @@ def enclosed(faces: np.ndarray, n_verts: int, wall: np.ndarray, seeds: np.ndarra
     return np.isin(part, part[seeds[~is_wall[seeds]]]) & ~is_wall
 
 
-def vertex_areas(verts: np.ndarray, faces: np.ndarray) -> np.ndarray:
-    """A third of the area (V,) of the triangles around each vertex, in the square of the unit of verts."""
+def vertex_normals(verts: np.ndarray, faces: np.ndarray) -> np.ndarray:
+    """Unit normals (V, 3): the mean of the triangles around each vertex, weighted by area; 0 without triangles."""
     a, b, c = (verts[faces[:, k]] for k in range(3))
-    area = np.linalg.norm(np.cross(b - a, c - a), axis=1) / 6
-    return np.bincount(faces.ravel(), weights=np.repeat(area, 3), minlength=len(verts))
+    facing = np.repeat(np.cross(b - a, c - a), 3, axis=0)
+    normals = np.stack([np.bincount(faces.ravel(), weights=facing[:, k], minlength=len(verts)) for k in range(3)], 1)
+    return normals / np.maximum(np.linalg.norm(normals, axis=1, keepdims=True), 1e-20)

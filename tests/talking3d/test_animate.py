@@ -189,9 +189,9 @@ def test_silent_speech_is_an_error(talker, tmp_path):
     assert not (tmp_path / "clip.mp4").exists()
 
 
-def test_a_face_of_another_topology_is_an_error(talker, speech, tiny_face, tmp_path):
+def test_a_face_that_motion_cannot_be_carried_to_is_an_error(talker, speech, tiny_face, tmp_path):
     tiny_face.save(tmp_path / "sheet.npz")
-    with pytest.raises(InputError, match="topology"):
+    with pytest.raises(InputError, match="'sheet' lacks the mouth's iBUG landmarks"):
         animate(speech, tmp_path / "clip.mp4", talker, template=tmp_path / "sheet.npz")
 
 
