@@ -115,10 +115,11 @@ def find_landmarks(verts_mm: np.ndarray, faces: np.ndarray, openings: Openings) 
         return among[np.argmax(verts_mm[among] @ towards)] if len(among) else -1
 
     landmarks[30] = furthest(middle & (y > 12) & (y < 0.8 * eyes_y), np.array([0.0, 0.0, 1.0]))
-    landmarks[8] = furthest(middle & (y < -20), np.array([0.0, -0.75, 0.66]))
+    landmarks[8] = furthest(middle & (y < -20) & (y > -70), np.array([0.0, -0.5, 0.87]))
     landmarks[27] = _front_near(verts_mm, np.flatnonzero(y > 12), (0.0, eyes_y))
     nose_y, lip_y = y[landmarks[30]], y[landmarks[51]]
-    landmarks[33] = furthest((np.abs(x) < 3) & (y > lip_y + 2) & (y < nose_y - 3), np.array([0.0, 0.0, -1.0]))
+    under_nose = (np.abs(x) < 3) & (y > lip_y + 2) & (y < nose_y - 3) & (z > -25)
+    landmarks[33] = furthest(under_nose, np.array([0.0, 0.0, -1.0]))
     return landmarks
 
 

@@ -11,18 +11,22 @@ from pathlib import Path
 import numpy as np
 
 from avsr.errors import InputError
+from talking3d.face.align import similarity
 from talking3d.face.complexion import Complexion
-from talking3d.face.find_mouth import GIVE_LANDMARKS, Frame, find_landmarks, find_openings, upright_frame
+from talking3d.face.find_mouth import GIVE_LANDMARKS, Frame, find_landmarks, find_openings
 from talking3d.face.lip_outline import within_lips
-from talking3d.face.mesh_graph import boundary_loops, edge_graph, path_through
+from talking3d.face.mesh_graph import boundary_loops, edge_graph, parts_of, path_through
 from talking3d.face.mesh_io import drop_degenerate, read_mesh
-from talking3d.face.paint import face_regions, paint_skin
+from talking3d.face.paint import face_regions, paint_eyeball, paint_skin
+from talking3d.face.procedural import procedural_face
 from talking3d.face.template import N_LANDMARKS, FaceTemplate
 
 UNITS_M = {"m": 1.0, "cm": 1e-2, "mm": 1e-3}
 EYE_DISTANCE_M = (0.045, 0.080)  # middle of the one eye to that of the other
 AVERAGE_EYE_DISTANCE_M = 0.063
 LIP_DEPTH_M = 0.022  # how far behind the lips' contact line what lies within their outline still belongs to them
+_EYEBALL_M = 0.020  # its middle is no further than this from the middle of the lids
+_FEWEST_IN_EYE = 40  # vertices
 
 logger = logging.getLogger(__name__)
 
@@ -44,7 +48,8 @@ def template_from_mesh(
         unit: "m", "cm" or "mm". None: the one of them in which the eyes are 45 to 80 mm apart, and where none is, the
             mesh is scaled so that they are 63 mm apart; either is logged.
         lips, upper_face: text files of vertex indices, separated by commas or spaces, that become these regions, as
-            `lve.txt` and `fdd.txt` of BIWI do. None: lips are the vertices within the outer lip landmarks.
+            `lve.txt` and `fdd.txt` of BIWI do (the red of the lips is then found all the same, as region "vermilion").
+            None: lips are the vertices within the outer lip landmarks.
         landmarks: JSON, the vertex of each iBUG-68 point: a list of 68 (-1 where absent) or a mapping from number to
             vertex; mouth (48-67) and eyes (36-47) at least. None: found by the mesh's holes at mouth and eyes.
         person: colours. name: of the template; default the file's.
@@ -87,31 +92,52 @@ def template_of(
     """`template_from_mesh` for arrays: verts (V, 3) in `unit`, triangles (F, 3), landmarks (68,), regions by name."""
     verts = np.asarray(verts, np.float64)
     faces = _outward(verts, np.asarray(faces), name)
-    found = None
     if landmarks is None:
         openings, frame = find_openings(verts, faces, name)
     else:
-        frame = _frame_of(verts, faces, landmarks)
+        frame = _frame_of(verts, landmarks)
     scale = _scale(frame.eye_distance, unit, name)
     upright = scale * frame.points(verts)
     faces = drop_degenerate(upright, faces, name)
     if landmarks is None:
-        found = find_landmarks(1e3 * upright, faces, openings)
-        landmarks = found
-    upright -= upright[landmarks[60:68]].mean(axis=0)
-    face = FaceTemplate(name=name, verts=upright, faces=faces, landmarks=landmarks)
-    given = regions or {}
-    everywhere = np.unique(faces)
-    near = upright[everywhere, 2] > upright[landmarks[60:68], 2].min() - LIP_DEPTH_M
-    red = everywhere[near & within_lips(upright[everywhere], upright[landmarks[48:60]])]
-    contact = path_through(edge_graph(upright, faces), landmarks[60:68], closed=True)
-    painted = replace(face, regions={"lips": red})
-    rims = [loop for loop in boundary_loops(faces) if _is_eye(upright, loop, landmarks)]
-    return replace(
-        face,
-        regions={"lips": red, "lips_inner": contact, **face_regions(face, everywhere), "skin": everywhere, **given},
-        colors=paint_skin(painted, person or Complexion(), rims),
-    )
+        landmarks = find_landmarks(1e3 * upright, faces, openings)
+    return dressed(upright, faces, landmarks, name=name, regions=regions, person=person)
+
+
+def dressed(
+    verts: np.ndarray,
+    faces: np.ndarray,
+    landmarks: np.ndarray,
+    *,
+    name: str,
+    regions: dict[str, np.ndarray] | None = None,
+    person: Complexion | None = None,
+) -> FaceTemplate:
+    """A template with regions and colours of verts (V, 3) metres, upright; the mouth's middle moves to the origin.
+
+    regions: given ones, which replace what is found: lips, vermilion, lips_inner, upper_face, lower_face, skin, and
+    eyes where eyeballs lie apart from the skin.
+    """
+    verts = verts - verts[landmarks[60:68]].mean(axis=0)
+    face = FaceTemplate(name=name, verts=verts, faces=faces, landmarks=landmarks)
+    part = parts_of(faces, len(verts))
+    skin = np.flatnonzero((part == part[landmarks[62]]) & (np.bincount(faces.ravel(), minlength=len(verts)) > 0))
+    near = verts[skin, 2] > verts[landmarks[60:68], 2].min() - LIP_DEPTH_M
+    red = skin[near & within_lips(verts[skin], verts[landmarks[48:60]])]
+    contact = path_through(edge_graph(verts, faces), landmarks[60:68], closed=True)
+    found = {"lips": red, "vermilion": red, "lips_inner": contact, **face_regions(face, skin), "skin": skin}
+    rims = [
+        loop for loop in boundary_loops(faces) if part[loop[0]] == part[skin[0]] and _is_eye(verts, loop, landmarks)
+    ]
+    colors = paint_skin(replace(face, regions=found), person or Complexion(), rims)
+    balls = [np.flatnonzero(part == k) for k in np.unique(part) if k != part[skin[0]]]
+    balls = [ball for ball in balls if len(ball) > _FEWEST_IN_EYE and _is_eye(verts, ball, landmarks, _EYEBALL_M)]
+    for ball in balls:
+        points = 1e3 * (verts[ball] - (verts[ball].max(axis=0) + verts[ball].min(axis=0)) / 2)
+        colors[ball] = paint_eyeball(points, np.array([0.0, 0.0, 1.0]), person or Complexion())
+    if balls:
+        found["eyes"] = np.concatenate(balls)
+    return replace(face, regions=found | (regions or {}), colors=colors)
 
 
 def read_indices(path: str | Path, n_verts: int) -> np.ndarray:
@@ -161,11 +187,16 @@ def _outward(verts, faces, name):
     return faces
 
 
-def _frame_of(verts, faces, landmarks) -> Frame:
-    mouth, right, left = (verts[landmarks[part]].mean(axis=0) for part in (slice(48, 68), slice(36, 42), slice(42, 48)))
-    if np.linalg.norm(left - right) == 0 or np.linalg.norm(mouth - (left + right) / 2) == 0:
-        raise InputError("the landmarks of eyes and mouth coincide; give the vertices of each")
-    return upright_frame(verts, faces, mouth, right, left)
+def _frame_of(verts, landmarks) -> Frame:
+    """The frame in which the landmarks stand most like the procedural face's: eyes alone don't tell a nod."""
+    own = procedural_face()
+    numbers = np.flatnonzero(landmarks >= 0)
+    eyes = [verts[landmarks[eye]].mean(axis=0) for eye in (slice(36, 42), slice(42, 48))]
+    apart = float(np.linalg.norm(eyes[0] - eyes[1]))
+    if apart == 0 or np.ptp(verts[landmarks[numbers]], axis=0).min() == 0:
+        raise InputError("the landmarks of eyes and mouth coincide or lie in one plane; give the vertices of each")
+    laid = similarity(verts[landmarks[numbers]], own.verts[own.landmarks[numbers]])
+    return Frame(laid.rotation, verts[landmarks[48:68]].mean(axis=0), apart)
 
 
 def _scale(eye_distance: float, unit: str | None, name: str) -> float:
@@ -188,7 +219,7 @@ def _scale(eye_distance: float, unit: str | None, name: str) -> float:
     return scale
 
 
-def _is_eye(verts, loop, landmarks):
-    middle = verts[loop].mean(axis=0)
+def _is_eye(verts, among, landmarks, reach=0.012):
+    middle = verts[among].mean(axis=0)
     eyes = [verts[landmarks[part]].mean(axis=0) for part in (slice(36, 42), slice(42, 48))]
-    return min(np.linalg.norm(middle - eye) for eye in eyes) < 0.012
+    return min(np.linalg.norm(middle - eye) for eye in eyes) < reach
