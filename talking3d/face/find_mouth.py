@@ -97,15 +97,16 @@ def upright_frame(verts, faces, mouth: np.ndarray, eye: np.ndarray, other_eye: n
     return Frame(rotation, mouth, float(np.linalg.norm(across)))
 
 
-def find_landmarks(verts_mm: np.ndarray, faces: np.ndarray, openings: Openings) -> np.ndarray:
+def find_landmarks(verts_mm: np.ndarray, faces: np.ndarray, openings: Openings, name: str) -> np.ndarray:
     """(68,) vertices of the iBUG points of mouth and eyes, nose (27, 30, 33) and chin (8); -1 for the others.
 
-    verts_mm (V, 3): upright, millimetres, the mouth's middle at the origin.
+    verts_mm (V, 3): upright, millimetres, the mouth's middle at the origin. InputError, naming the mesh, where the
+    mouth's hole has no lips around it.
     """
     landmarks = np.full(N_LANDMARKS, -1)
     landmarks[36:42] = _eye_points(verts_mm, openings.left_eye)
     landmarks[42:48] = _eye_points(verts_mm, openings.right_eye)
-    landmarks[48:68] = _mouth_points(verts_mm, faces, openings.mouth)
+    landmarks[48:68] = _mouth_points(verts_mm, faces, openings.mouth, name)
     x, y, z = verts_mm.T
     eyes_y = verts_mm[landmarks[36:48], 1].mean()
     middle = np.abs(x - verts_mm[landmarks[48:68], 0].mean()) < 8
@@ -115,7 +116,7 @@ def find_landmarks(verts_mm: np.ndarray, faces: np.ndarray, openings: Openings) 
         return among[np.argmax(verts_mm[among] @ towards)] if len(among) else -1
 
     landmarks[30] = furthest(middle & (y > 12) & (y < 0.8 * eyes_y), np.array([0.0, 0.0, 1.0]))
-    landmarks[8] = furthest(middle & (y < -20) & (y > -70), np.array([0.0, -0.5, 0.87]))
+    landmarks[8] = furthest(middle & (y < -20) & (z > -32), np.array([0.0, -0.75, 0.66]))
     landmarks[27] = _front_near(verts_mm, np.flatnonzero(y > 12), (0.0, eyes_y))
     nose_y, lip_y = y[landmarks[30]], y[landmarks[51]]
     under_nose = (np.abs(x) < 3) & (y > lip_y + 2) & (y < nose_y - 3) & (z > -25)
@@ -164,12 +165,12 @@ def _eye_points(verts_mm, loop):
     return [upper[0], *tops, upper[-1], *bottoms[::-1]]
 
 
-def _mouth_points(verts_mm, faces, loop):
+def _mouth_points(verts_mm, faces, loop, name):
     """Vertices of the iBUG points 48-67."""
     near = np.flatnonzero(dijkstra(edge_graph(verts_mm, faces), indices=loop, min_only=True, limit=_NEAR_MM) < _NEAR_MM)
     lips = _Lips(verts_mm, vertex_normals(verts_mm, faces), near)
     middle = verts_mm[loop, 0].mean()
-    creases = {sign: _crease_line(lips, loop, middle, sign) for sign in (-1, 1)}
+    creases = {sign: _crease_line(lips, loop, middle, sign, name) for sign in (-1, 1)}
     line = np.array(sorted(creases[-1] + creases[1][1:]))  # (N, 3): x, y of the upper and of the lower lip
     left, right = line[0, 0], line[-1, 0]
     middle, half = (left + right) / 2, (right - left) / 2
@@ -219,7 +220,7 @@ class _Lips(NamedTuple):
         return self.near[upper], self.near[lower], normals[lower, 1] - normals[upper, 1]
 
 
-def _crease_line(lips, loop, middle, sign):
+def _crease_line(lips, loop, middle, sign, name):
     """The contact line from the middle out to one corner: (x, y of the upper lip, y of the lower lip) each mm."""
     verts = lips.verts_mm
     y = verts[loop[np.abs(verts[loop, 0] - middle) < 6], 1].mean()
@@ -231,7 +232,7 @@ def _crease_line(lips, loop, middle, sign):
         line.append((middle + sign * step, verts[upper, 1], verts[lower, 1]))
         y = (y + (verts[upper, 1] + verts[lower, 1]) / 2) / 2
     if len(line) < _NARROWEST_MM:
-        raise InputError(f"the mouth's hole has no lips around it that meet in a line; {GIVE_LANDMARKS}")
+        raise InputError(f"mesh {name}: its mouth's hole has no lips around it that meet in a line; {GIVE_LANDMARKS}")
     return line
 
 

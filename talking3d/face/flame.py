@@ -52,14 +52,16 @@ def load_flame(
     Raises InputError on a file that isn't FLAME's, that would run code, with NaN, or in another unit than the metre.
     """
     model = read_pickled(path)
-    verts, faces, directions = _checked(model, path)
+    verts, all_faces, directions = _checked(model, path)
+    faces = drop_degenerate(verts, all_faces, str(path))
     if landmarks is None:
         openings, frame = find_openings(verts, faces, str(path))
-        found = find_landmarks(1e3 * frame.points(verts), faces, openings)
+        _check_unit(frame.eye_distance, path)
+        found = find_landmarks(1e3 * frame.points(verts), faces, openings, str(path))
     else:
-        found = _read_embedding(landmarks, faces, len(verts))
-    _check_unit(verts, found, path)
-    faces = drop_degenerate(verts, faces, str(path))
+        found = _read_embedding(landmarks, all_faces, len(verts))
+        eyes = [verts[found[eye]].mean(axis=0) for eye in (slice(36, 42), slice(42, 48))]
+        _check_unit(float(np.linalg.norm(eyes[0] - eyes[1])), path)
     face = dressed(
         verts, faces, found, name="flame", regions={} if masks is None else _regions(masks, len(verts)), person=person
     )
@@ -88,7 +90,7 @@ def _checked(model, path):
     verts = np.asarray(model["v_template"], np.float64)
     faces = np.asarray(model["f"]).astype(np.int64)
     directions = np.asarray(model["shapedirs"], np.float64)
-    if verts.ndim != 2 or verts.shape[1] != 3 or faces.ndim != 2 or directions.shape[:2] != verts.shape:
+    if verts.ndim != 2 or verts.shape[1] != 3 or faces.shape[1:] != (3,) or directions.shape[:2] != verts.shape:
         raise InputError(
             f"{path}: v_template {verts.shape}, f {faces.shape} and shapedirs {directions.shape} don't fit: expected "
             "(V, 3), (F, 3) and (V, 3, S + E)"
@@ -100,9 +102,8 @@ def _checked(model, path):
     return verts, faces, directions
 
 
-def _check_unit(verts, landmarks, path):
-    eyes = [verts[landmarks[eye]].mean(axis=0) for eye in (slice(36, 42), slice(42, 48))]
-    apart, (low, high) = float(np.linalg.norm(eyes[0] - eyes[1])), EYE_DISTANCE_M
+def _check_unit(apart: float, path):
+    low, high = EYE_DISTANCE_M
     if not low <= apart <= high:
         raise InputError(
             f"{path}: the eyes are {apart:.3g} units apart, expected {low} to {high} metres: FLAME is published in "

@@ -91,16 +91,15 @@ def template_of(
 ) -> FaceTemplate:
     """`template_from_mesh` for arrays: verts (V, 3) in `unit`, triangles (F, 3), landmarks (68,), regions by name."""
     verts = np.asarray(verts, np.float64)
-    faces = _outward(verts, np.asarray(faces), name)
+    faces = _outward(verts, drop_degenerate(verts, np.asarray(faces), name), name)
     if landmarks is None:
         openings, frame = find_openings(verts, faces, name)
     else:
         frame = _frame_of(verts, landmarks)
     scale = _scale(frame.eye_distance, unit, name)
     upright = scale * frame.points(verts)
-    faces = drop_degenerate(upright, faces, name)
     if landmarks is None:
-        landmarks = find_landmarks(1e3 * upright, faces, openings)
+        landmarks = find_landmarks(1e3 * upright, faces, openings, name)
     return dressed(upright, faces, landmarks, name=name, regions=regions, person=person)
 
 

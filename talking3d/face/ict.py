@@ -91,7 +91,7 @@ def load_ict(folder: str | Path, person: Complexion | None = None) -> FaceTempla
     offsets |= _tongue_articulations(_CM * verts, offsets["jawOpen"])
     expressions += list(tongue_actions(np.zeros(1)))
     origin = verts[landmarks[60:68]].mean(axis=0)
-    faces = drop_degenerate(verts, _visible(faces), NEUTRAL, unit_m=_CM)
+    faces = drop_degenerate(verts, _visible(faces), NEUTRAL)
     bare = FaceTemplate(
         name="ict",
         verts=_CM * (verts - origin),
@@ -122,7 +122,7 @@ def _read_positions(path: Path) -> np.ndarray:
     if len(rows) != N_VERTS:
         raise InputError(f"{path} has {len(rows)} vertices, {NEUTRAL}.obj has {N_VERTS}: it is of another topology")
     try:
-        verts = np.array(b" ".join(rows).split(), np.float64).reshape(N_VERTS, -1)[:, :3]
+        verts = np.fromstring(b" ".join(rows).decode("ascii"), sep=" ").reshape(N_VERTS, -1)[:, :3]
     except ValueError as error:
         raise InputError(f"{path}: not readable as a mesh ({error})") from error
     if not np.isfinite(verts).all():
@@ -231,7 +231,7 @@ def _colors(face: FaceTemplate, person: Complexion) -> np.ndarray:
     in_face = edges < PARTS["face"][1]
     rim = np.unique(edges[np.isin(edges, sockets).any(axis=1)[:, None] & in_face])
     rims = [rim[face.verts[rim, 0] > 0], rim[face.verts[rim, 0] < 0]]
-    out = paint_skin(face, person, rims)
+    out = paint_skin(face, person, [side for side in rims if len(side)])
     skin = face.regions["skin"]
     out[skin] = mix(out[skin], np.array(person.hair), 0.9 * hair_cover(face, skin))
     wet, gum = np.array([0.40, 0.11, 0.11]), np.array([0.46, 0.16, 0.15])

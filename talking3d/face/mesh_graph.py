@@ -1,4 +1,4 @@
-"""A mesh as a graph of edges: its parts, its holes, paths along it and what they enclose.
+"""A mesh as a graph of edges: its parts, its holes and paths along it; and its normals.
 
 Letters: V vertices, F faces, E edges.
 """
@@ -14,8 +14,10 @@ from avsr.errors import InputError
 
 def unique_edges(faces: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """The edges (E, 2) of triangles (F, 3), lower vertex first, and by how many triangles each is used (E,)."""
-    directed = np.concatenate([faces[:, [0, 1]], faces[:, [1, 2]], faces[:, [2, 0]]])
-    return np.unique(np.sort(directed, axis=1), axis=0, return_counts=True)
+    a, b = np.concatenate([faces[:, [0, 1]], faces[:, [1, 2]], faces[:, [2, 0]]]).astype(np.int64).T
+    n_verts = int(faces.max()) + 1
+    numbers, count = np.unique(np.minimum(a, b) * n_verts + np.maximum(a, b), return_counts=True)
+    return np.stack([numbers // n_verts, numbers % n_verts], axis=1), count
 
 
 def edge_graph(verts: np.ndarray, faces: np.ndarray) -> csr_matrix:
@@ -73,18 +75,6 @@ def path_through(graph: csr_matrix, stops: Sequence[int], closed: bool = False) 
             leg.append(int(before[leg[-1]]))
         way += leg[-2::-1]
     return np.array(way[:-1] if closed else way)
-
-
-def enclosed(faces: np.ndarray, n_verts: int, wall: np.ndarray, seeds: np.ndarray) -> np.ndarray:
-    """Mask (V,) of what can be reached along edges from the seeds without stepping on the wall's vertices."""
-    edges, _ = unique_edges(faces)
-    is_wall = np.zeros(n_verts, bool)
-    is_wall[wall] = True
-    open_edges = edges[~is_wall[edges].any(axis=1)]
-    graph = coo_matrix((np.ones(len(open_edges)), open_edges.T), shape=(n_verts, n_verts))
-    _, part = connected_components(graph, directed=False)
-    seeds = np.asarray(seeds)
-    return np.isin(part, part[seeds[~is_wall[seeds]]]) & ~is_wall
 
 
 def vertex_normals(verts: np.ndarray, faces: np.ndarray) -> np.ndarray:

@@ -8,7 +8,7 @@ import numpy as np
 from avsr.errors import InputError
 from avsr.files import write_text
 
-FLAT_M2 = 1e-12  # a millionth of a square millimetre: no picture shows such a triangle
+FLAT = 1e-6  # of the median area: no picture shows such a triangle
 
 logger = logging.getLogger(__name__)
 
@@ -39,21 +39,17 @@ def read_mesh(path: str | Path) -> tuple[np.ndarray, np.ndarray]:
     return verts, faces
 
 
-def drop_degenerate(verts: np.ndarray, faces: np.ndarray, name: str, unit_m: float = 1.0) -> np.ndarray:
-    """The triangles (F', 3) that have an area; how many had none is logged.
+def drop_degenerate(verts: np.ndarray, faces: np.ndarray, name: str) -> np.ndarray:
+    """The triangles (F', 3) that have an area, in any unit; how many had none is logged.
 
     Published meshes hold a few collapsed triangles. No picture shows them, but their normals are undefined and a
-    template refuses them. Their vertices stay. unit_m: metres per unit of verts (V, 3). InputError where more than a
-    tenth has no area: such a mesh is broken, or its unit is not what was said.
+    template refuses them. Their vertices stay. InputError where more than a tenth has none: such a mesh is broken.
     """
     a, b, c = (verts[faces[:, k]].astype(np.float64) for k in range(3))
-    area = 0.5 * np.linalg.norm(np.cross(b - a, c - a), axis=1) * unit_m**2
-    flat = area < FLAT_M2
+    area = np.linalg.norm(np.cross(b - a, c - a), axis=1)
+    flat = area <= FLAT * np.median(area[area > 0]) if area.any() else np.ones(len(area), bool)
     if flat.mean() > 0.1:
-        raise InputError(
-            f"mesh {name}: {int(flat.sum())} of {len(faces)} triangles are degenerate (no area); repair the mesh, or "
-            "give its unit if it is not the metre"
-        )
+        raise InputError(f"mesh {name}: {int(flat.sum())} of {len(faces)} triangles are degenerate: repair the mesh")
     if flat.any():
         logger.warning("mesh %s: %d degenerate triangles of %d left out", name, int(flat.sum()), len(faces))
     return faces[~flat]
