@@ -28,4 +28,8 @@ def within_lips(verts: np.ndarray, outline: np.ndarray) -> np.ndarray:
 
     verts (V, 3); outline (12, 3): the outer lip landmarks 48-59. What lies behind the lips is in the mask too.
     """
-    return inside_polygon(verts[:, :2].astype(np.float64), smooth_outline(outline))
+    curve = smooth_outline(outline)
+    points = verts[:, :2].astype(np.float64)
+    inside = ((points >= curve.min(axis=0)) & (points <= curve.max(axis=0))).all(axis=1)
+    inside[inside] = inside_polygon(points[inside], curve)
+    return inside
