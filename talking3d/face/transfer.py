@@ -68,8 +68,8 @@ def transfer(
     """Carry a motion of `source` to `target`.
 
     method: "fit", "clone", or "auto": fit where the target has articulations, clone where not. The result holds
-    coefficients after a fit and offsets after cloning, 12 bytes a vertex and frame (`clone_articulation` makes a rig that
-    costs nothing a frame); head_pose stays as it is. round_trip: measure the way back too.
+    coefficients after a fit and offsets after cloning, 12 bytes a vertex and frame (to avoid that, clone the rig once
+    by `clone_articulation`); head_pose stays as it is. round_trip: measure the way back too.
 
     Raises InputError where the motion isn't the source's, a template lacks the mouth's landmarks, the target has no
     articulation to fit, or the method is unknown.
