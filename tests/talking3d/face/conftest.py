@@ -1,9 +1,11 @@
 """Heads to read: the procedural one as a bare mesh with holes, in ICT-FaceKit's layout, and the published ones."""
 
 import json
+from collections.abc import Callable
 
 import numpy as np
 import pytest
+import torch
 
 from talking3d.face import ict
 from talking3d.face.from_mesh import template_from_mesh, template_of
@@ -11,6 +13,8 @@ from talking3d.face.ict import load_ict
 from talking3d.face.mesh_io import write_obj
 from talking3d.face.procedural import procedural_face
 from talking3d.face.template import FaceTemplate
+from talking3d.render.camera import Camera
+from talking3d.render.rasterize import Mesh, rasterize
 
 
 @pytest.fixture(scope="session")
@@ -83,3 +87,21 @@ def ict_face(shared) -> FaceTemplate:
 def biwi_face(shared) -> FaceTemplate:
     folder = shared / "biwi"
     return template_from_mesh(folder / "BIWI.ply", lips=folder / "lve.txt", upper_face=folder / "fdd.txt")
+
+
+@pytest.fixture(scope="session")
+def seen_straight_on() -> Callable[..., np.ndarray]:
+    """A function that gives the face indices (256, 256), -1 for none, that a distant viewer sees of a template.
+
+    px_per_m: the scale; y_px: the row of the mouth's middle; stencil: whether the mouth's inside shows only through it.
+    """
+
+    def draw(face, offsets, px_per_m=1500.0, y_px=128.0, stencil=True):
+        interior = np.zeros(len(face.verts), bool)
+        interior[face.regions.get("mouth_interior", []) if stencil else []] = True
+        camera = Camera(px_per_m, (128.0, y_px), (0.0, 0.0, 1.0), orthographic=True)
+        mesh = Mesh.of(face.faces, interior[face.faces].all(axis=1))
+        verts = torch.from_numpy((face.verts + offsets).astype(np.float32))
+        return rasterize(*camera.project(verts[None]), mesh, (256, 256)).face_index[0].numpy()
+
+    return draw

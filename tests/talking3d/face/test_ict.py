@@ -9,7 +9,6 @@ from talking3d.face import ict
 from talking3d.face.ict import load_ict
 from talking3d.face.mesh_io import write_obj
 from talking3d.face.regions import lip_aperture_mm, lip_width_mm
-from talking3d.render.rasterize import new_fragments, rasterize
 
 
 def unit(face, **values):
@@ -110,16 +109,13 @@ def test_the_published_expressions_do_what_their_names_say(ict_face):
     assert np.linalg.norm(smile[54]) > 5 * np.linalg.norm(smile[48])  # the person's left is the viewer's right
 
 
-def test_the_published_eyes_look_out_of_their_lids(ict_face):
+def test_the_published_eyes_look_out_of_their_lids(ict_face, seen_straight_on):
     """Straight on, both irises show and nothing covers them; closed lids cover them."""
     in_eyes = np.zeros(len(ict_face.faces), bool)
     in_eyes[ict_face.region_faces("eyes")] = True
     shown = []
     for offsets in (unit(ict_face), unit(ict_face, eyeBlink_L=1.0, eyeBlink_R=1.0)):
-        verts = ict_face.verts + offsets[0]
-        points = np.stack([128 + 1200 * verts[:, 0], 200 - 1200 * verts[:, 1]], axis=-1).astype(np.float32)
-        nothing = np.zeros(len(in_eyes), bool)
-        seen = rasterize(points, 1 - verts[:, 2], ict_face.faces, nothing, new_fragments(256, 256)).face_index
+        seen = seen_straight_on(ict_face, offsets[0], 1200.0, 200.0, stencil=False)
         shown.append(in_eyes[seen[seen >= 0]].sum())
         if len(shown) == 1:
             eyes = np.unique(ict_face.faces[seen[seen >= 0]][in_eyes[seen[seen >= 0]]])

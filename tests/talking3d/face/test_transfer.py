@@ -11,7 +11,6 @@ from talking3d.face.motion import Motion
 from talking3d.face.procedural import procedural_face
 from talking3d.face.regions import lip_aperture_mm, lip_protrusion_mm, lip_width_mm
 from talking3d.face.transfer import clone_articulation, transfer
-from talking3d.render.rasterize import new_fragments, rasterize
 
 PHONES = [(0.2, 0.3, "p"), (0.3, 0.5, "iː"), (0.5, 0.6, "m"), (0.6, 0.8, "ɑː"), (0.8, 0.9, "b"), (0.9, 1.1, "uː"),
           (1.1, 1.2, "f"), (1.2, 1.4, "aɪ"), (1.4, 1.5, "s"), (1.5, 1.6, "p")]  # fmt: skip
@@ -25,15 +24,16 @@ def spoken() -> Motion:
     return Motion.of_template(face, 25, coefficients=coefficients, head_pose=np.full((50, 6), 0.01))
 
 
-def inside_shown(face, offsets):
+@pytest.fixture
+def inside_shown(seen_straight_on):
     """How many pixels of a frame show the mouth's inside, straight on at 2 px a millimetre."""
-    verts = (face.verts + offsets).astype(np.float32)
-    inside = np.zeros(len(verts), bool)
-    inside[face.region("mouth_interior")] = True
-    inside = inside[face.faces].all(axis=1)
-    points = np.stack([100 + 2000 * verts[:, 0], 100 - 2000 * verts[:, 1]], axis=-1).astype(np.float32)
-    seen = rasterize(points, 1 - verts[:, 2], face.faces, inside, new_fragments(200, 200)).face_index
-    return int(inside[seen[seen >= 0]].sum())
+
+    def count(face, offsets):
+        inside = np.isin(face.faces, face.region("mouth_interior")).all(axis=1)
+        seen = seen_straight_on(face, offsets, 2000.0)
+        return int(inside[seen[seen >= 0]].sum())
+
+    return count
 
 
 def test_motion_is_cloned_to_a_face_without_a_rig(spoken, bare_face):
@@ -107,7 +107,7 @@ def test_what_cannot_be_carried_is_an_error(spoken, bare_face):
         clone_articulation(bare_face, own)
 
 
-def test_speech_on_the_published_arkit_head(spoken, ict_face):
+def test_speech_on_the_published_arkit_head(spoken, ict_face, inside_shown):
     """Closed lips show nothing of the mouth, vowels open it, /u/ comes forward and /i/ is wide."""
     own = procedural_face()
     moved, error = transfer(spoken, own, ict_face)
@@ -129,7 +129,7 @@ def test_speech_on_the_published_arkit_head(spoken, ict_face):
     assert lip_width_mm(ict_face, offsets)[i] > lip_width_mm(ict_face, offsets)[u] + 10
 
 
-def test_speech_on_biwi(spoken, biwi_face):
+def test_speech_on_biwi(spoken, biwi_face, inside_shown):
     whole = with_interior(biwi_face)
     moved, error = transfer(spoken, procedural_face(), whole)
     assert error.method == "clone" and error.n_missed == 0 and error.width_mm < 1 and error.round_trip_mm < 1.0
