@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -11,6 +12,7 @@ from avsr.training.config import keep_config, load_config, read_yaml
 from avsr.training.trainer import FREE_KEYS, Trainer, TrainerConfig
 from talking3d.corpus.motion_dataset import MotionDataConfig, StudentData, collate, student_data
 from talking3d.face.template import FaceTemplate
+from talking3d.learn2talk import Learn2Talk, Learn2TalkConfig
 from talking3d.models.audio2mesh import Audio2Mesh, Audio2MeshConfig
 from talking3d.models.syncnet3d import SyncNet3D, SyncNet3DConfig
 
@@ -24,6 +26,15 @@ class StudentTraining:
     data: MotionDataConfig = field(default_factory=MotionDataConfig)
     audio2mesh: Audio2MeshConfig = field(default_factory=Audio2MeshConfig)
     trainer: TrainerConfig = field(default_factory=TrainerConfig)
+
+
+@dataclass
+class Learn2TalkTraining(StudentTraining):
+    """The schema of a jointly trained student's yaml file."""
+
+    model: str = "learn2talk"
+    out: str = "exp/learn2talk"
+    learn2talk: Learn2TalkConfig = field(default_factory=Learn2TalkConfig)
 
 
 @dataclass
@@ -49,9 +60,15 @@ def train(config_path: str | Path, overrides: list[str], preset: str | None = No
 def train_student(config_path: str | Path, overrides: list[str], preset: str | None) -> Path:
     """Train an `Audio2Mesh` on speech with motion."""
     config = load_config(config_path, overrides, StudentTraining, preset=preset)
+    return _train_on_motion(config, config.audio2mesh.basis_size, partial(_student, config), config_path)
 
-    def build(data: StudentData, template: FaceTemplate) -> Audio2Mesh:
-        return Audio2Mesh(config.audio2mesh, data.basis, data.train.mean_motion(), template, data.speakers)
+
+def train_learn2talk(config_path: str | Path, overrides: list[str], preset: str | None) -> Path:
+    """Train an `Audio2Mesh` by the joint objective; the checkpoint is a student's like any other."""
+    config = load_config(config_path, overrides, Learn2TalkTraining, preset=preset)
+
+    def build(data: StudentData, template: FaceTemplate) -> Learn2Talk:
+        return Learn2Talk(config.learn2talk, _student(config, data, template))
 
     return _train_on_motion(config, config.audio2mesh.basis_size, build, config_path)
 
@@ -64,6 +81,10 @@ def train_syncnet(config_path: str | Path, overrides: list[str], preset: str | N
         return SyncNet3D(config.syncnet3d, template, data.basis[:, template.region("lips")])
 
     return _train_on_motion(config, config.basis_size, build, config_path)
+
+
+def _student(config: StudentTraining, data: StudentData, template: FaceTemplate) -> Audio2Mesh:
+    return Audio2Mesh(config.audio2mesh, data.basis, data.train.mean_motion(), template, data.speakers)
 
 
 def _train_on_motion(config, basis_size: int, build: Callable, config_path: str | Path) -> Path:
@@ -93,4 +114,4 @@ def _train_on_motion(config, basis_size: int, build: Callable, config_path: str 
     return Path(config.out) / "checkpoint"
 
 
-TRAININGS = {"audio2mesh": train_student, "syncnet3d": train_syncnet}
+TRAININGS = {"audio2mesh": train_student, "learn2talk": train_learn2talk, "syncnet3d": train_syncnet}

@@ -46,7 +46,8 @@ class MotionDataConfig:
 
 
 class MotionDataset(torch.utils.data.Dataset):
-    """Rows of speech with motion: items {utt_id, waveform (S,), motion (T, K) in `basis`, speaker index}.
+    """Rows of speech with motion: items {utt_id, waveform (S,), motion (T, K) in `basis`, speaker index,
+    template (its file)}.
 
     Args:
         rows: manifest rows with `audio`, `motion` and `template`.
@@ -111,7 +112,13 @@ class MotionDataset(torch.utils.data.Dataset):
             rng = np.random.default_rng((self.seed, self.epoch, i))
             waveform, motion = perturb(waveform, motion, self.perturb, rng, phones)
         speaker = self._index.get(row["speaker"], UNKNOWN)
-        return {"utt_id": row["utt_id"], "waveform": waveform, "motion": motion, "speaker": speaker}
+        return {
+            "utt_id": row["utt_id"],
+            "waveform": waveform,
+            "motion": motion,
+            "speaker": speaker,
+            "template": row["template"],
+        }
 
     def _waveform(self, i: int) -> np.ndarray:
         if i not in self._waveforms:
@@ -124,7 +131,10 @@ class MotionDataset(torch.utils.data.Dataset):
 
 
 def collate(items: list[dict]) -> dict:
-    """Batch items: waveform (B, S) and motion (B, T, K) zero-padded, lengths (B,) frames, speakers (B,), utt_ids."""
+    """Batch items: waveform (B, S) and motion (B, T, K) zero-padded, lengths (B,) in frames, speakers (B,).
+
+    utt_ids and templates (files) are lists.
+    """
     lengths = [len(item["motion"]) for item in items]
     waveform = np.zeros((len(items), samples_of(max(lengths))), dtype=np.float32)
     motion = np.zeros((len(items), max(lengths), items[0]["motion"].shape[1]), dtype=np.float32)
@@ -133,6 +143,7 @@ def collate(items: list[dict]) -> dict:
         motion[b, : lengths[b]] = item["motion"]
     return {
         "utt_ids": [item["utt_id"] for item in items],
+        "templates": [item["template"] for item in items],
         "waveform": torch.from_numpy(waveform),
         "motion": torch.from_numpy(motion),
         "lengths": torch.tensor(lengths),

@@ -164,6 +164,10 @@ class Audio2Mesh(nn.Module):
             other losses see the motion before its lips are closed, or they would make the judgement a mean again.
         lve_mm: mean over frames of the largest distance over lip vertices, mm, to the motion as the basis holds it.
         """
+        return self.predict_with_losses(batch)[1]
+
+    def predict_with_losses(self, batch: dict) -> tuple[Tensor, dict[str, Tensor]]:
+        """The coefficients (B, T, K) that `forward`'s losses are of, and these losses."""
         lengths, speakers, motion = batch["lengths"], batch["speakers"], batch["motion"]
         if self.training:
             dropped = torch.rand(len(speakers), device=speakers.device) < self.config.style_drop
@@ -195,7 +199,7 @@ class Audio2Mesh(nn.Module):
         if not self.training:
             lips = self.basis[:, self.template.region("lips")]
             terms["lve_mm"] = 1e3 * torch.einsum("nk,kvx->nvx", error[real], lips).norm(dim=-1).amax(-1).mean()
-        return terms
+        return output, terms
 
     def _energy(self, error: Tensor) -> Tensor:
         """Weighted mean squared vertex distance of coefficient errors (..., K) -> (...), mm^2."""
