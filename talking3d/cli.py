@@ -72,7 +72,7 @@ def _draw(args: argparse.Namespace) -> None:
     generators = sorted({row["generator"] or "corpus" for row in rows})
     if len(generators) > 1:
         raise InputError(f"{args.manifest} mixes motion of {', '.join(generators)}: draw them one at a time")
-    print(draw_lip_clips(rows, args.out, generator=generators[0], n_jobs=args.nj, seed=args.seed))
+    print(draw_lip_clips(rows, args.out, generator=generators[0], n_jobs=args.nj, seed=args.seed, look=args.look))
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -129,7 +129,8 @@ def build_parser() -> argparse.ArgumentParser:
     sub.add_argument("manifest")
     sub.add_argument("--out", required=True, help="folder for lips/ and manifest.jsonl")
     sub.add_argument("--nj", type=int, default=1, help="processes")
-    sub.add_argument("--seed", type=int, default=0, help="of lights, backgrounds and lenses")
+    sub.add_argument("--seed", type=int, default=0, help="of the random looks")
+    sub.add_argument("--look", choices=("random", "plain"), default="random", help="of the clips: each its own, or one")
     sub.set_defaults(run=_draw)
     return parser
 
