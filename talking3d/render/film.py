@@ -107,21 +107,29 @@ def _expose(linear, table, noise, strength):
 def _blur(picture, weights):
     """Separable convolution of picture (H, W, C) with weights (2R + 1,); the edge pixels go on beyond the edge."""
     height, width, n_channels = picture.shape
-    radius = weights.shape[0] // 2
-    rows = picture.reshape(height, width * n_channels)
-    padded = np.empty((width + 2 * radius) * n_channels, np.float32)
-    along_rows, out = np.zeros_like(rows), np.zeros_like(rows)
+    radius, length = weights.shape[0] // 2, width * n_channels
+    margin = radius * n_channels
+    rows = picture.reshape(height, length)
+    padded, out = np.empty(length + 2 * margin, np.float32), np.empty((height, length), np.float32)
+    along_rows = np.empty((height + 2 * radius, length), np.float32)
     for i in range(height):
-        for x in range(width + 2 * radius):
-            source = min(max(x - radius, 0), width - 1)
-            for c in range(n_channels):
-                padded[x * n_channels + c] = rows[i, source * n_channels + c]
-        for k in range(weights.shape[0]):
-            for x in range(rows.shape[1]):
-                along_rows[i, x] += weights[k] * padded[x + k * n_channels]
+        padded[margin : margin + length] = rows[i]
+        for k in range(margin):
+            padded[k] = rows[i, k % n_channels]
+            padded[margin + length + k] = rows[i, length - n_channels + k % n_channels]
+        _weigh(padded, n_channels, length, weights, along_rows[radius + i])
+    for k in range(radius):
+        along_rows[k], along_rows[radius + height + k] = along_rows[radius], along_rows[radius + height - 1]
     for i in range(height):
-        for k in range(weights.shape[0]):
-            source = min(max(i + k - radius, 0), height - 1)
-            for x in range(rows.shape[1]):
-                out[i, x] += weights[k] * along_rows[source, x]
+        _weigh(along_rows[i : i + 2 * radius + 1].ravel(), length, length, weights, out[i])
     return out.reshape(picture.shape)
+
+
+@njit(cache=True, nogil=True)
+def _weigh(values, step, length, weights, out):
+    """out (length,): the weighted sum of the stretches of values that begin at 0, step, 2 step, …"""
+    out[:] = 0
+    for k in range(weights.shape[0]):
+        weight, stretch = weights[k], values[k * step : k * step + length]
+        for x in range(length):
+            out[x] += weight * stretch[x]

@@ -220,12 +220,12 @@ def _draw_compiled(template, offsets, head_pose, look, shot: Shot, samples: int)
         kernels.note_outside(points, *size, outside)
     mesh = part_in_view(template.faces, surface.interior_faces, outside)
     kept_inside = np.flatnonzero(np.isin(surface.interior_verts, mesh.kept))
-    surface, light = surface.of_verts(mesh.kept), at_rest[mesh.kept]
+    surface, light, inside = surface.of_verts(mesh.kept), at_rest[mesh.kept], inside[:, kept_inside]
     face_index, scratch = np.empty(size, np.int32), np.empty(size, np.float32)
     for t in range(len(offsets)):
         verts, points, inverse_depth = project(t, mesh.kept)
         kernels.rasterize_frame(points, inverse_depth, mesh.faces, mesh.outer, mesh.inner, False, face_index, scratch)
-        light[surface.interior_verts] = inside[t, kept_inside]
+        light[surface.interior_verts] = inside[t]
         colors = radiance(verts, vertex_normals(verts, mesh.around), eye, surface, light, lights)
         values = gray_equivalent(colors) if n_channels == 1 else colors
         yield kernels.picture_frame(points, inverse_depth, mesh.faces, face_index, values, shot.background)
