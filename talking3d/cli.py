@@ -64,6 +64,14 @@ def _predict(args: argparse.Namespace) -> None:
     print(predict_manifest(rows, Audio2Mesh.from_pretrained(checkpoint), args.out, args.motion, args.seed))
 
 
+def _sync(args: argparse.Namespace) -> None:
+    from talking3d.sync import score_file
+
+    score = score_file(args.checkpoint, args.speech, args.motion, args.template)
+    print(f"offset {score.offset_frames:+d} frames ({score.offset_ms:+.0f} ms; + is motion after sound)")
+    print(f"LSE-D {score.lse_d:.3f}  LSE-C {score.lse_c:.3f}")
+
+
 def _draw(args: argparse.Namespace) -> None:
     from avsr.data.manifest import read_manifest
     from talking3d.render.lip_clips import draw_lip_clips
@@ -124,6 +132,13 @@ def build_parser() -> argparse.ArgumentParser:
     )
     sub.add_argument("--seed", type=int, default=0)
     sub.set_defaults(run=_predict)
+
+    sub = commands.add_parser("sync", help="how far motion lies before or behind its sound, and how well it fits")
+    sub.add_argument("speech", help="sound or video file")
+    sub.add_argument("motion", help="motion.npz")
+    sub.add_argument("--checkpoint", required=True, help="folder or hub id of a SyncNet3D")
+    sub.add_argument("--template", help="the face that moves; default: the judge's own")
+    sub.set_defaults(run=_sync)
 
     sub = commands.add_parser("draw", help="lip crops of a manifest's motion")
     sub.add_argument("manifest")

@@ -9,12 +9,16 @@ the truth's frames, as the published scripts do.
 from collections.abc import Iterable, Sequence
 
 import numpy as np
+from scipy.ndimage import gaussian_filter1d
+from scipy.signal import find_peaks
 
 from avsr.errors import InputError
 from avsr.media.timing import FPS
 
 BILABIALS = frozenset("pbmɓ")
 CLOSED_MM = 0.5  # inner lips this near count as touching: the skin is soft, the mesh is not
+PROMINENCE = 0.05  # of a curve's range: smaller wiggles are no extrema
+PARTNER_FRAMES = 10  # an extremum further away than this is another gesture's
 CLOSURE_MARGIN_S = 0.06  # a stop's label starts at its burst; its closure lies in the 50 ms before
 
 
@@ -58,6 +62,55 @@ def fdd(pairs: Iterable[tuple[np.ndarray, np.ndarray]], upper_face: np.ndarray) 
     return float(np.mean(differences)), float(np.abs(differences).mean())
 
 
+def ldtw_mm(pairs: Iterable[tuple[np.ndarray, np.ndarray]], lips: np.ndarray) -> float:
+    """Lip distance after dynamic time warping, mm: what is left of the lips' error when timing is forgiven.
+
+    The cost of two frames is the mean distance over the vertices `lips`; a sequence's value is the cost along its
+    cheapest monotonic path, divided by the path's length; the mean over sequences is returned. (The literature's "LDTW"
+    differs in cost and normalisation from paper to paper; compare within one table only.)
+    """
+    values = []
+    for pred, true in pairs:
+        pred, true = _paired(pred, true)
+        a, b = (np.asarray(motion[:, lips], dtype=np.float64) for motion in (pred, true))
+        cost = np.stack([np.linalg.norm(frame - b, axis=-1).mean(-1) for frame in a])
+        path = _warp(cost)
+        values.append(cost[path[:, 0], path[:, 1]].mean())
+    return float(1e3 * np.mean(values))
+
+
+def mtm_ms(pairs: Iterable[tuple[np.ndarray, np.ndarray]]) -> tuple[float, float]:
+    """Mean temporal misalignment (ms) of lip openings, and the share of the true extrema that found a partner.
+
+    pairs: (predicted, true) lip openings (T,), of one length. After Chae et al. (Perceptually Accurate 3D Talking Head
+    Generation, arXiv 2503.20308): openings are smoothed (Gaussian, sigma 2 frames) and warped onto each other by
+    derivative DTW (Keogh & Pazzani, 2001); each true extremum is paired with the predicted one of its kind nearest to
+    where the path leads it, within 10 frames; the misalignment is the mean of |t_true - t_pred| over all pairs, pooled.
+    NaN if there is no pair. People notice from about 50 ms on.
+    """
+    gaps, n_extrema = [], 0
+    for pred, true in pairs:
+        if len(pred) != len(true) or len(true) < 3:
+            raise InputError(f"lip openings of {len(pred)} and {len(true)} frames: give both of one length, 3 or more")
+        pred, true = (gaussian_filter1d(np.asarray(opening, np.float64), 2) for opening in (pred, true))
+        slopes = [_keogh_derivative(opening) for opening in (pred, true)]
+        path = _warp(np.square(slopes[0][:, None] - slopes[1][None]))
+        for sign in (1, -1):
+            theirs = find_peaks(sign * pred, prominence=PROMINENCE * np.ptp(pred))[0]
+            for frame in find_peaks(sign * true, prominence=PROMINENCE * np.ptp(true))[0]:
+                n_extrema += 1
+                led_to = path[path[:, 1] == frame, 0].mean()
+                if len(theirs) == 0:
+                    continue
+                partner = theirs[np.abs(theirs - led_to).argmin()]
+                if abs(partner - led_to) <= PARTNER_FRAMES:
+                    gaps.append(abs(partner - frame))
+    return (
+        float(1000 / FPS * np.mean(gaps)) if gaps else float("nan"),
+        len(gaps) / n_extrema if n_extrema else float("nan"),
+    )
+
+
 def closures(aperture_mm: np.ndarray, phones: Sequence, closed_mm: float = CLOSED_MM) -> list[bool]:
     """For each bilabial (p b m) of `phones`, does the mouth close on it?
 
@@ -84,6 +137,19 @@ def closure_rate(sequences: Iterable[tuple[np.ndarray, Sequence]], closed_mm: fl
     """Share of all bilabials, pooled over (aperture_mm, phones) sequences, on which the mouth closes; NaN if none."""
     closed = [flag for aperture_mm, phones in sequences for flag in closures(aperture_mm, phones, closed_mm)]
     return float(np.mean(closed)) if closed else float("nan")
+
+
+def _warp(cost: np.ndarray) -> np.ndarray:
+    """The cheapest monotonic path (N, 2) through cost (P, Q), from corner to corner."""
+    from librosa.sequence import dtw
+
+    return dtw(C=cost, backtrack=True)[1][::-1]
+
+
+def _keogh_derivative(values: np.ndarray) -> np.ndarray:
+    """The slope of derivative DTW: the mean of the left difference and half the central one."""
+    inner = (values[1:-1] - values[:-2] + (values[2:] - values[:-2]) / 2) / 2
+    return np.concatenate([inner[:1], inner, inner[-1:]])
 
 
 def _dynamics(offsets: np.ndarray) -> float:

@@ -1,5 +1,6 @@
 """Training the models of this package from a config file: what `talking3d train` does."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -8,9 +9,10 @@ import torch
 from avsr.errors import InputError
 from avsr.training.config import keep_config, load_config, read_yaml
 from avsr.training.trainer import FREE_KEYS, Trainer, TrainerConfig
-from talking3d.corpus.motion_dataset import MotionDataConfig, collate, student_data
+from talking3d.corpus.motion_dataset import MotionDataConfig, StudentData, collate, student_data
 from talking3d.face.template import FaceTemplate
 from talking3d.models.audio2mesh import Audio2Mesh, Audio2MeshConfig
+from talking3d.models.syncnet3d import SyncNet3D, SyncNet3DConfig
 
 
 @dataclass
@@ -21,6 +23,18 @@ class StudentTraining:
     out: str = "exp/audio2mesh"
     data: MotionDataConfig = field(default_factory=MotionDataConfig)
     audio2mesh: Audio2MeshConfig = field(default_factory=Audio2MeshConfig)
+    trainer: TrainerConfig = field(default_factory=TrainerConfig)
+
+
+@dataclass
+class SyncTraining:
+    """The schema of a sync network's yaml file."""
+
+    model: str = "syncnet3d"
+    out: str = "exp/syncnet3d"
+    data: MotionDataConfig = field(default_factory=MotionDataConfig)
+    basis_size: int = 32  # components of the training motion that batches hold
+    syncnet3d: SyncNet3DConfig = field(default_factory=SyncNet3DConfig)
     trainer: TrainerConfig = field(default_factory=TrainerConfig)
 
 
@@ -35,11 +49,29 @@ def train(config_path: str | Path, overrides: list[str], preset: str | None = No
 def train_student(config_path: str | Path, overrides: list[str], preset: str | None) -> Path:
     """Train an `Audio2Mesh` on speech with motion."""
     config = load_config(config_path, overrides, StudentTraining, preset=preset)
+
+    def build(data: StudentData, template: FaceTemplate) -> Audio2Mesh:
+        return Audio2Mesh(config.audio2mesh, data.basis, data.train.mean_motion(), template, data.speakers)
+
+    return _train_on_motion(config, config.audio2mesh.basis_size, build, config_path)
+
+
+def train_syncnet(config_path: str | Path, overrides: list[str], preset: str | None) -> Path:
+    """Train a `SyncNet3D` on speech with motion."""
+    config = load_config(config_path, overrides, SyncTraining, preset=preset)
+
+    def build(data: StudentData, template: FaceTemplate) -> SyncNet3D:
+        return SyncNet3D(config.syncnet3d, template, data.basis[:, template.region("lips")])
+
+    return _train_on_motion(config, config.basis_size, build, config_path)
+
+
+def _train_on_motion(config, basis_size: int, build: Callable, config_path: str | Path) -> Path:
+    """Train what build(data, template) makes, by a config with `data`, `trainer` and `out`."""
     keep_config(Path(config.out) / "config.yaml", config, may_change=FREE_KEYS)
-    data = student_data(config.data, config.audio2mesh.basis_size, config.trainer.seed)
+    data = student_data(config.data, basis_size, config.trainer.seed)
     torch.manual_seed(config.trainer.seed)
-    template = FaceTemplate.load(data.train.rows[0]["template"])
-    model = Audio2Mesh(config.audio2mesh, data.basis, data.train.mean_motion(), template, data.speakers)
+    model = build(data, FaceTemplate.load(data.train.rows[0]["template"]))
     facts = {
         "trained on": ", ".join(config.data.train),
         "utterances": len(data.train),
@@ -61,4 +93,4 @@ def train_student(config_path: str | Path, overrides: list[str], preset: str | N
     return Path(config.out) / "checkpoint"
 
 
-TRAININGS = {"audio2mesh": train_student}
+TRAININGS = {"audio2mesh": train_student, "syncnet3d": train_syncnet}

@@ -58,15 +58,9 @@ class Painter(nn.Module):
         """Linear light (T, H, W, C) of offsets (T, V, 3): what `film.develop` makes a picture of."""
         height, width, n_channels = shot.background.shape
         size = (self.samples * height, self.samples * width)
-        verts = self.rest + offsets
-        light = self._light(verts)
-        if head_pose is not None:
-            matrices, shifts = (self.tensor(part) for part in head_transforms(head_pose))
-            verts = verts @ matrices.mT + shifts[:, None]
-        points, depth = shot.camera.project(verts)
-        transforms = self.tensor(compose(to_samples(self.samples), shot.transforms))
-        points = points @ transforms[..., :2].mT + transforms[:, None, :, 2]
-        part = part_in_view(self.template.faces, self.surface.interior_faces, _outside(points, size))
+        points, depth, verts = self.points(offsets, head_pose, shot)
+        light = self._light(self.rest + offsets)
+        part = part_in_view(self.template.faces, self.surface.interior_faces, outside_bits(points, size))
         kept = torch.from_numpy(part.kept).to(verts.device)
         verts, points, depth, light = (values.index_select(1, kept) for values in (verts, points, depth, light))
         normals = vertex_normals(verts, torch.from_numpy(part.around).to(verts.device))
@@ -80,6 +74,16 @@ class Painter(nn.Module):
         both = torch.cat([drawn, uncovered], dim=-1).movedim(-1, 1)
         drawn, uncovered = nn.functional.avg_pool2d(both, self.samples).movedim(1, -1).split([n_channels, 1], dim=-1)
         return drawn + uncovered * self.tensor(shot.background)
+
+    def points(self, offsets: Tensor, head_pose: np.ndarray | None, shot: Shot) -> tuple[Tensor, Tensor, Tensor]:
+        """Where vertices fall among the picture's samples (T, V, 2), their depth (T, V), and they, posed (T, V, 3)."""
+        verts = self.rest + offsets
+        if head_pose is not None:
+            matrices, shifts = (self.tensor(part) for part in head_transforms(head_pose))
+            verts = verts @ matrices.mT + shifts[:, None]
+        points, depth = shot.camera.project(verts)
+        transforms = self.tensor(compose(to_samples(self.samples), shot.transforms))
+        return points @ transforms[..., :2].mT + transforms[:, None, :, 2], depth, verts
 
     def tensor(self, values) -> Tensor:
         """values as float32 on this module's device."""
@@ -99,7 +103,7 @@ class Painter(nn.Module):
         return light.index_copy(1, inside, share[..., None] ** self.tensor(LAMPS_AND_SKY))
 
 
-def _outside(points: Tensor, size: tuple[int, int]) -> np.ndarray:
+def outside_bits(points: Tensor, size: tuple[int, int]) -> np.ndarray:
     """The sides of the picture beyond which points (T, V, 2) lie in every frame, as bits (V,)."""
     height, width = size
     x, y = points.detach().unbind(-1)

@@ -11,8 +11,22 @@ HUGE = 1e300
 MOST_AREA = 1e15  # px^2: beyond it, or infinite or NaN, a triangle has no place on any picture
 
 
+@njit(cache=True, nogil=True, error_model="numpy", inline="always")
+def _project(verts, offsets, v, matrix, shift, eye, lens, transform):
+    """Vertex v posed (x, y, z), the point (right, down) and the inverse depth that it falls on."""
+    x, y, z = verts[v, 0] + offsets[v, 0], verts[v, 1] + offsets[v, 1], verts[v, 2] + offsets[v, 2]
+    px = matrix[0, 0] * x + matrix[0, 1] * y + matrix[0, 2] * z + shift[0]
+    py = matrix[1, 0] * x + matrix[1, 1] * y + matrix[1, 2] * z + shift[1]
+    pz = matrix[2, 0] * x + matrix[2, 1] * y + matrix[2, 2] * z + shift[2]
+    near = np.float32(1) / (eye[2] - pz)
+    across = lens[1] + lens[0] * near * (px - eye[0])
+    down = lens[2] - lens[0] * near * (py - eye[1])
+    right = transform[0, 0] * across + transform[0, 1] * down + transform[0, 2]
+    return px, py, pz, right, transform[1, 0] * across + transform[1, 1] * down + transform[1, 2], near
+
+
 @njit(cache=True, nogil=True, error_model="numpy")
-def project_frame(verts, offsets, part, matrix, shift, eye, lens, transform):
+def project_frame(part, verts, offsets, matrix, shift, eye, lens, transform):
     """Pose and project the vertices `part` (N,): posed (N, 3), points (N, 2) and inverse depth (N,).
 
     verts, offsets (V, 3); posed = matrix @ (verts + offsets) + shift. The camera stands at eye (3,), looks along -z and
@@ -21,25 +35,17 @@ def project_frame(verts, offsets, part, matrix, shift, eye, lens, transform):
     n = part.shape[0]
     posed, points, inverse_depth = np.empty((n, 3), np.float32), np.empty((n, 2), np.float32), np.empty(n, np.float32)
     for k in range(n):
-        v = part[k]
-        x, y, z = verts[v, 0] + offsets[v, 0], verts[v, 1] + offsets[v, 1], verts[v, 2] + offsets[v, 2]
-        posed[k, 0] = matrix[0, 0] * x + matrix[0, 1] * y + matrix[0, 2] * z + shift[0]
-        posed[k, 1] = matrix[1, 0] * x + matrix[1, 1] * y + matrix[1, 2] * z + shift[1]
-        posed[k, 2] = matrix[2, 0] * x + matrix[2, 1] * y + matrix[2, 2] * z + shift[2]
-        near = np.float32(1) / (eye[2] - posed[k, 2])
-        across = lens[1] + lens[0] * near * (posed[k, 0] - eye[0])
-        down = lens[2] - lens[0] * near * (posed[k, 1] - eye[1])
-        points[k, 0] = transform[0, 0] * across + transform[0, 1] * down + transform[0, 2]
-        points[k, 1] = transform[1, 0] * across + transform[1, 1] * down + transform[1, 2]
-        inverse_depth[k] = near
+        x, y, z, right, down, near = _project(verts, offsets, part[k], matrix, shift, eye, lens, transform)
+        posed[k, 0], posed[k, 1], posed[k, 2] = x, y, z
+        points[k, 0], points[k, 1], inverse_depth[k] = right, down, near
     return posed, points, inverse_depth
 
 
-@njit(cache=True, nogil=True)
-def note_outside(points, height, width, outside):
-    """Clear the bits of outside (V,) of the sides (left, right, top, bottom) beyond which points (V, 2) don't lie."""
-    for v in range(points.shape[0]):
-        x, y = points[v, 0], points[v, 1]
+@njit(cache=True, nogil=True, error_model="numpy")
+def note_outside(outside, height, width, verts, offsets, matrix, shift, eye, lens, transform):
+    """Clear the bits of outside (V,) of the picture's sides (left, right, top, bottom) that a vertex isn't beyond."""
+    for v in range(verts.shape[0]):
+        _, _, _, x, y, _ = _project(verts, offsets, v, matrix, shift, eye, lens, transform)
         outside[v] &= (x < 0) | (x > width - 1) << 1 | (y < 0) << 2 | (y > height - 1) << 3
 
 
@@ -221,31 +227,26 @@ def interpolate_frame_backward(face_index, barycentrics, faces, values, grad_out
                 grad_barycentrics[i, j, corner] += along
 
 
-@njit(cache=True, nogil=True)
-def _planes(points, inverse_depth, faces, values):
-    """Of each face: corner a; then inverse depth and, times it, each channel: there, per px to the right, per px down.
+@njit(cache=True, nogil=True, inline="always")
+def _set_plane(planes, f, points, inverse_depth, a, b, c, values):
+    """Set a face's row of planes (F, 5 + 3 C): corner a; inverse depth and, times it, each channel.
 
-    Both are linear on the picture, and all share one factor, twice the face's area: (F, 2 + 3 (1 + C)).
+    These are linear on the picture: there, per px to the right, per px down. All share a factor, twice the face's area.
     """
-    n_channels = values.shape[1]
-    planes = np.empty((faces.shape[0], 5 + 3 * n_channels), np.float32)
-    for f in range(faces.shape[0]):
-        a, b, c = np.uint32(faces[f, 0]), np.uint32(faces[f, 1]), np.uint32(faces[f, 2])
-        xa, ya = points[a, 0], points[a, 1]
-        xb, yb, xc, yc = points[b, 0] - xa, points[b, 1] - ya, points[c, 0] - xa, points[c, 1] - ya
-        za, zb, zc = inverse_depth[a], inverse_depth[b], inverse_depth[c]
-        area = xb * yc - yb * xc
-        planes[f, 0], planes[f, 1] = xa, ya
-        planes[f, 2] = area * za
-        planes[f, 3] = (yb - yc) * za + yc * zb - yb * zc
-        planes[f, 4] = (xc - xb) * za - xc * zb + xb * zc
-        for channel in range(n_channels):
-            va, vb, vc = za * values[a, channel], zb * values[b, channel], zc * values[c, channel]
-            k = 5 + 3 * channel
-            planes[f, k] = area * va
-            planes[f, k + 1] = (yb - yc) * va + yc * vb - yb * vc
-            planes[f, k + 2] = (xc - xb) * va - xc * vb + xb * vc
-    return planes
+    xa, ya = points[a, 0], points[a, 1]
+    xb, yb, xc, yc = points[b, 0] - xa, points[b, 1] - ya, points[c, 0] - xa, points[c, 1] - ya
+    za, zb, zc = inverse_depth[a], inverse_depth[b], inverse_depth[c]
+    area = xb * yc - yb * xc
+    planes[f, 0], planes[f, 1] = xa, ya
+    planes[f, 2] = area * za
+    planes[f, 3] = (yb - yc) * za + yc * zb - yb * zc
+    planes[f, 4] = (xc - xb) * za - xc * zb + xb * zc
+    for channel in range(values.shape[1]):
+        va, vb, vc = za * values[a, channel], zb * values[b, channel], zc * values[c, channel]
+        k = 5 + 3 * channel
+        planes[f, k] = area * va
+        planes[f, k + 1] = (yb - yc) * va + yc * vb - yb * vc
+        planes[f, k + 2] = (xc - xb) * va - xc * vb + xb * vc
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
@@ -258,7 +259,7 @@ def picture_frame(points, inverse_depth, faces, face_index, values, background):
     height, width, n_channels = background.shape
     n = face_index.shape[0] // height
     share = np.float32(1 / (n * n))
-    planes = _planes(points, inverse_depth, faces, values)
+    planes = np.zeros((faces.shape[0], 5 + 3 * n_channels), np.float32)
     picture = np.zeros((height, width, n_channels), np.float32)
     for y in range(n * height):
         i = y // n
@@ -270,10 +271,14 @@ def picture_frame(points, inverse_depth, faces, face_index, values, background):
                         picture[i, j, channel] += share * background[i, j, channel]
                     continue
                 f = np.uint32(f)
+                if planes[f, 2] == 0:  # the first sample of this face
+                    a, b, c = np.uint32(faces[f, 0]), np.uint32(faces[f, 1]), np.uint32(faces[f, 2])
+                    _set_plane(planes, f, points, inverse_depth, a, b, c, values)
                 right, down = np.float32(x) - planes[f, 0], np.float32(y) - planes[f, 1]
                 depth = share / (planes[f, 2] + right * planes[f, 3] + down * planes[f, 4])
                 for channel in range(n_channels):
                     k = 5 + 3 * channel
-                    value = planes[f, k] + right * planes[f, k + 1] + down * planes[f, k + 2]
-                    picture[i, j, channel] += value * depth
+                    picture[i, j, channel] += (
+                        planes[f, k] + right * planes[f, k + 1] + down * planes[f, k + 2]
+                    ) * depth
     return picture

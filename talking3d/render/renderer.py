@@ -211,19 +211,18 @@ def _draw_compiled(template, offsets, head_pose, look, shot: Shot, samples: int)
     surface, lights = surface_of(template), look.lights()
     at_rest, inside = reaching_light(template, surface, offsets, look)
 
-    def project(t: int, part: np.ndarray):
-        return kernels.project_frame(template.verts, offsets[t], part, matrices[t], shifts[t], eye, lens, transforms[t])
+    def placed(t: int) -> tuple:
+        return template.verts, offsets[t], matrices[t], shifts[t], eye, lens, transforms[t]
 
-    everything, outside = np.arange(len(template.verts)), np.full(len(template.verts), EVERYWHERE, np.uint8)
+    outside = np.full(len(template.verts), EVERYWHERE, np.uint8)
     for t in range(len(offsets)):
-        _, points, _ = project(t, everything)
-        kernels.note_outside(points, *size, outside)
+        kernels.note_outside(outside, *size, *placed(t))
     mesh = part_in_view(template.faces, surface.interior_faces, outside)
     kept_inside = np.flatnonzero(np.isin(surface.interior_verts, mesh.kept))
     surface, light, inside = surface.of_verts(mesh.kept), at_rest[mesh.kept], inside[:, kept_inside]
     face_index, scratch = np.empty(size, np.int32), np.empty(size, np.float32)
     for t in range(len(offsets)):
-        verts, points, inverse_depth = project(t, mesh.kept)
+        verts, points, inverse_depth = kernels.project_frame(mesh.kept, *placed(t))
         kernels.rasterize_frame(points, inverse_depth, mesh.faces, mesh.outer, mesh.inner, False, face_index, scratch)
         light[surface.interior_verts] = inside[t]
         colors = radiance(verts, vertex_normals(verts, mesh.around), eye, surface, light, lights)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from avsr.errors import InputError
-from talking3d.metrics import closure_rate, closures, fdd, lip_errors, lve, lve_mm, mve_mm
+from talking3d.metrics import closure_rate, closures, fdd, ldtw_mm, lip_errors, lve, lve_mm, mtm_ms, mve_mm
 
 
 @pytest.fixture
@@ -99,3 +99,67 @@ def test_a_shorter_prediction_is_an_error(pairs):
 def test_a_phone_past_the_motion_is_an_error():
     with pytest.raises(InputError, match="outside the motion's 10 frames"):
         closures(np.ones(10), [(3.0, 3.1, "b")])
+
+
+def test_ldtw_is_the_cheapest_monotonic_path(pairs):
+    """Against every path, by recursion; what is left is the mean cost along it."""
+
+    def cheapest(cost, i, j):
+        if i == j == 0:
+            return [(0, 0)]
+        before = [(i - 1, j - 1), (i - 1, j), (i, j - 1)]
+        paths = [cheapest(cost, a, b) for a, b in before if a >= 0 and b >= 0]
+        return min(paths, key=lambda path: sum(cost[k] for k in path)) + [(i, j)]
+
+    expected = []
+    for pred, true in pairs:
+        n = 5
+        cost = {
+            (i, j): np.mean([math.dist(map(float, pred[i, v]), map(float, true[j, v])) for v in LIPS])
+            for i in range(n)
+            for j in range(n)
+        }
+        path = cheapest(cost, n - 1, n - 1)
+        expected.append(sum(cost[k] for k in path) / len(path))
+    assert ldtw_mm([(p[:5], t[:5]) for p, t in pairs], LIPS) == pytest.approx(1e3 * np.mean(expected), rel=1e-6)
+
+
+def test_ldtw_forgives_timing_and_lve_does_not():
+    rng = np.random.default_rng(0)
+    true = np.cumsum(rng.normal(0, 0.001, (40, 12, 3)), axis=0).astype(np.float32)
+    late = true[np.maximum(np.arange(40) - 2, 0)]
+    assert ldtw_mm([(late, true)], LIPS) < 0.5 * mve_mm([(late, true)])
+    assert ldtw_mm([(true, true)], LIPS) == 0
+
+
+def opening(n, shift=0.0):
+    """A mouth that opens every 16 frames or so, never twice alike."""
+    t = np.arange(n) - shift
+    return 5 + 4 * np.sin(2 * np.pi * t / 16) * (1 + 0.3 * np.sin(2 * np.pi * t / 70))
+
+
+@pytest.mark.parametrize("shift", [0, 1, 3])
+def test_mtm_is_the_shift_of_a_shifted_mouth(shift):
+    """Each extremum lies `shift` frames of 40 ms later; the smoothing moves both alike."""
+    misaligned, paired = mtm_ms([(opening(200, shift), opening(200))])
+    assert misaligned == pytest.approx(40 * shift, abs=4) and paired > 0.9
+    back, _ = mtm_ms([(opening(200), opening(200, shift))])
+    assert back == pytest.approx(misaligned, abs=4)
+
+
+def test_mtm_does_not_depend_on_size_and_pools_extrema():
+    one, other = (opening(200, 2), opening(200)), (opening(100), opening(100))
+    scaled = mtm_ms([(3 * one[0] + 1, one[1])])[0]
+    assert scaled == pytest.approx(mtm_ms([one])[0], abs=8)
+    pooled = mtm_ms([one, other])[0]
+    assert mtm_ms([other])[0] < pooled < mtm_ms([one])[0]
+
+
+def test_mtm_of_a_mouth_that_never_moves():
+    misaligned, paired = mtm_ms([(np.full(100, 3.0), opening(100))])
+    assert np.isnan(misaligned) and paired == 0.0
+
+
+def test_mtm_of_unequal_lengths():
+    with pytest.raises(InputError, match="lip openings of 90 and 100 frames: give both of one length"):
+        mtm_ms([(opening(90), opening(100))])
