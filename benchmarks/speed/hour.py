@@ -16,7 +16,6 @@ from pathlib import Path
 import numpy as np
 
 from avsr.errors import InputError
-from avsr.files import write_json
 from avsr.media.timing import FPS
 from benchmarks.report import hardware
 from talking3d.corpus.articulation import LipAperture, articulate, head_motion, random_style
@@ -71,50 +70,45 @@ def make_motion(folder: Path, minutes: float, seed: int = 0) -> list[dict]:
     return rows
 
 
-def measure(minutes: float, n_jobs: int, look: str = "random") -> dict:
-    """Draw `minutes` of lips on n_jobs processes: frames, clips, seconds, frames a second, x real time, megabytes."""
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The options of `measure`."""
+    parser.add_argument("--minutes", type=float, default=60.0, help="of lips")
+    parser.add_argument("--nj", type=int, default=2, help="processes")
+    parser.add_argument("--look", choices=LOOKS, default="random")
+
+
+def measure(minutes: float = 60.0, nj: int = 2, look: str = "random") -> dict:
+    """Draw `minutes` of lips on nj processes: frames, clips, seconds, frames a second, x real time, megabytes."""
     if minutes <= 0:
         raise InputError(f"--minutes must be above 0, got {minutes:g}")
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         rows = make_motion(folder, minutes)
         n_frames = round(sum(row["duration_s"] for row in rows) * FPS)
-        load_before = os.getloadavg()[0]
+        load = os.getloadavg()[0]
         began_s = time.monotonic()
-        draw_lip_clips(rows, folder / "drawn", generator="rules", n_jobs=n_jobs, look=look)
+        draw_lip_clips(rows, folder / "drawn", generator="rules", n_jobs=nj, look=look)
         wall_s = time.monotonic() - began_s
         n_bytes = sum(path.stat().st_size for path in (folder / "drawn").rglob("*.mp4"))
     return {
         "frames": n_frames,
         "clips": len(rows),
-        "processes": n_jobs,
+        "processes": nj,
         "look": look,
         "wall_s": wall_s,
         "frames_per_s": n_frames / wall_s,
         "x_real_time": n_frames / FPS / wall_s,
         "megabytes": n_bytes / 1e6,
         "hardware": hardware(),
-        "load_before": load_before,  # of the computer: other work makes it slower
+        "load_before": load,  # other work on the computer makes it slower
     }
 
 
-def main(argv: list[str]) -> None:
-    """Run the benchmark with the arguments `argv`."""
-    parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.speed hour",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+def table(figures: dict) -> str:
+    """The figures in two lines."""
+    return (
+        f"{figures['frames']:,} frames in {figures['clips']:,} clips: {figures['wall_s']:.1f} s, "
+        f"{figures['frames_per_s']:,.0f} frames/s ({figures['x_real_time']:.0f} x real time), "
+        f"{figures['megabytes']:.1f} MB\n"
+        f"on {figures['processes']} processes; {figures['hardware']}; load before: {figures['load_before']:.1f}"
     )
-    parser.add_argument("--minutes", type=float, default=60.0, help="of lips")
-    parser.add_argument("--nj", type=int, default=2, help="processes")
-    parser.add_argument("--look", choices=LOOKS, default="random")
-    parser.add_argument("--json", type=Path, help="write the figures here too")
-    args = parser.parse_args(argv)
-    found = measure(args.minutes, args.nj, args.look)
-    print(
-        f"{found['frames']:,} frames in {found['clips']:,} clips: {found['wall_s']:.1f} s, "
-        f"{found['frames_per_s']:,.0f} frames/s ({found['x_real_time']:.0f} x real time), {found['megabytes']:.1f} MB\n"
-        f"on {args.nj} processes; {found['hardware']}; load before: {found['load_before']:.1f}"
-    )
-    if args.json is not None:
-        write_json(args.json, found)

@@ -6,7 +6,6 @@ Each row is the median of several repeats over the same clip of the procedural f
 kernels. "x real time" is against the kit's 25 frames a second; "of drawing" puts each beside the drawing of lip crops.
 """
 
-import argparse
 import tempfile
 import time
 from collections.abc import Callable
@@ -15,7 +14,6 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from avsr.files import write_json
 from avsr.media.audio import log_mel
 from avsr.media.timing import FPS, samples_of
 from avsr.media.video import read_lips, write_lips
@@ -64,19 +62,9 @@ def measure() -> dict[str, float]:
         }
 
 
-def main(argv: list[str]) -> None:
-    """Run the benchmark with the arguments `argv`."""
-    parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.speed paths",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument("--json", type=Path, help="write the figures here too")
-    args = parser.parse_args(argv)
-    rates = measure()
+def table(rates: dict[str, float]) -> str:
+    """The rates as a Markdown table."""
     drawing = rates["draw lip crops, 96 px"]
-    print("| path | frames/s | x real time | of drawing |\n|---|---|---|---|")
-    for path, rate in rates.items():
-        print(f"| {path} | {rate:,.0f} | {rate / FPS:,.0f} | {rate / drawing:.2f} |")
-    if args.json is not None:
-        write_json(args.json, rates)
+    lines = ["| path | frames/s | x real time | of drawing |", "|---|---|---|---|"]
+    lines += [f"| {path} | {rate:,.0f} | {rate / FPS:,.0f} | {rate / drawing:.2f} |" for path, rate in rates.items()]
+    return "\n".join(lines)

@@ -1,23 +1,20 @@
 """The speed benchmarks: which there are, what the hour measures, what users get wrong."""
 
-import importlib
 import json
 
 import pytest
 
-from avsr.errors import InputError
 from avsr.media.timing import FPS
-from benchmarks.speed import hour
-from benchmarks.speed.__main__ import main, names
+from benchmarks.speed import hour, paths
+from benchmarks.speed.__main__ import benchmarks, main
 from talking3d.face.motion import Motion
 from talking3d.face.template import FaceTemplate
 
 
 def test_each_module_is_a_benchmark():
-    assert {"hour", "paths"} <= set(names())
-    for name in names():
-        module = importlib.import_module(f"benchmarks.speed.{name}")
-        assert callable(module.main) and f"benchmarks.speed {name}" in module.__doc__
+    assert {"hour", "paths", "render"} <= set(benchmarks())
+    for name, module in benchmarks().items():
+        assert callable(module.measure) and callable(module.table) and f"benchmarks.speed {name}" in module.__doc__
 
 
 def test_a_minute_fraction_of_the_hour(tmp_path, capsys):
@@ -49,8 +46,15 @@ def test_the_hours_motion_is_like_speech(tmp_path):
 
 
 def test_no_minutes_and_no_such_benchmark(capsys):
-    with pytest.raises(InputError, match="--minutes must be above 0, got 0"):
-        hour.measure(0, 1)
+    assert main(["hour", "--minutes", "0"]) == 2
+    assert "error: --minutes must be above 0, got 0" in capsys.readouterr().err
     with pytest.raises(SystemExit):
         main(["day"])
     assert "invalid choice: 'day'" in capsys.readouterr().err
+
+
+def test_rates_as_a_table(capsys, monkeypatch, tmp_path):
+    monkeypatch.setattr(paths, "measure", lambda: {"draw lip crops, 96 px": 1000.0, "read lip crops": 4000.0})
+    assert main(["paths", "--json", str(tmp_path / "paths.json")]) == 0
+    assert "| read lip crops | 4,000 | 160 | 4.00 |" in capsys.readouterr().out
+    assert json.loads((tmp_path / "paths.json").read_text())["read lip crops"] == 4000
