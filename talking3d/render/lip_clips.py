@@ -77,8 +77,8 @@ def draw_lip_clips(
 
     Raises:
         InputError: before anything is drawn: an unknown look, no rows, a utt_id used twice, a row without motion or
-            template, an out_dir that was drawn with another seed or look. After all the others are drawn: rows with a
-            bad motion or template.
+            template, an out_dir that was drawn with another seed or look. At once: a clip that cannot be written (a
+            full disk). After all the others are drawn: rows with a bad motion or template.
     """
     if look not in LOOKS:
         raise InputError(f"unknown look {look!r}: expected one of {', '.join(LOOKS)}")
@@ -96,11 +96,14 @@ def draw_lip_clips(
         if f"{row['utt_id']}.mp4" not in found
     ]
     logger.info("drawing lips: %d of %d clips to draw in %s", len(jobs), len(rows), out_dir)
-    failed = []
+    failed, n_drawn = [], 0
     with tqdm(total=len(jobs), desc="drawing lips", unit="clip", disable=None) as progress:
-        for failures, n_done in _run(jobs, n_jobs):
+        for failures, n_more in _run(jobs, n_jobs):
             failed += failures
-            progress.update(n_done)
+            progress.update(n_more)
+            n_before, n_drawn = n_drawn, n_drawn + n_more
+            if 10 * n_drawn // len(jobs) > 10 * n_before // len(jobs):
+                logger.info("drawing lips: %d of %d clips done", n_drawn, len(jobs))
     _report(out_dir, failed, len(rows))
     drawn = {"source": "rendered", "generator": generator}
     manifest = out_dir / "manifest.jsonl"
@@ -205,6 +208,8 @@ def _draw_clips(task: list[Job]) -> tuple[list[dict], int]:
             _draw_clip(job)
         except InputError as error:
             failures.append({"utt_id": job.utt_id, "reason": str(error)})
+        except OSError as error:
+            raise InputError(f"cannot write {job.clip}: {error}; mend that and draw again, it will go on") from error
     return failures, len(task)
 
 

@@ -1,6 +1,8 @@
 """Motion files to lip clips: bytes that depend on nothing but motion, template, seed and id; resuming; errors."""
 
+import errno
 import json
+import logging
 import os
 import subprocess
 import sys
@@ -194,6 +196,23 @@ def test_a_folder_drawn_with_another_seed_or_look(corpus, tmp_path):
         with pytest.raises(InputError, match="draw into another folder"):
             draw_lip_clips(rows[:1], tmp_path, generator="rules", **other)
     assert json.loads((tmp_path / "settings.json").read_text())["seed"] == 1
+
+
+def test_a_full_disk_stops_the_run(corpus, tmp_path, monkeypatch):
+    def full(path, lips):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(lip_clips, "write_lips", full)
+    with pytest.raises(InputError, match=r"cannot write .*lips/000/speaker-0.mp4: .*No space left.*draw again"):
+        draw_lip_clips(corpus[0], tmp_path, generator="rules")
+    assert not (tmp_path / "failed.jsonl").exists()
+
+
+def test_progress_is_logged(corpus, tmp_path, caplog):
+    with caplog.at_level(logging.INFO):
+        draw_lip_clips(corpus[0], tmp_path, generator="rules")
+    assert "2 of 4 clips done" in caplog.text and "4 of 4 clips done" in caplog.text
+    draw_lip_clips(corpus[0], tmp_path, generator="rules")  # nothing to draw is no trouble
 
 
 def test_an_unknown_look(corpus, tmp_path):
