@@ -15,9 +15,11 @@ from avsr.errors import InputError
 from avsr.media.audio import check_waveform, read_audio
 from avsr.media.timing import FPS, frames_of, samples_of
 from avsr.media.video import write_video
+from talking3d.face.align import common_landmarks
 from talking3d.face.motion import Motion
 from talking3d.face.procedural import procedural_face
 from talking3d.face.template import FaceTemplate
+from talking3d.face.transfer import transfer
 from talking3d.models.audio2mesh import Audio2Mesh
 from talking3d.render.renderer import render_face, render_lips
 
@@ -71,13 +73,14 @@ def animate(
         speech: any sound or video file that `read_audio` reads.
         out: .mp4 (size x size pixels, 25 fps, with the sound) or .npz (`Motion`).
         checkpoint: of an `Audio2Mesh`; None as `find_checkpoint` has it.
-        template: another face of the same topology, .npz; None: the checkpoint's own.
+        template: another face, .npz; None: the checkpoint's own. To a face of another topology the motion is carried
+            over (`talking3d.face.transfer`) and the error of that is logged.
         style: a training speaker's name; None: the average style.
         idle: let the eyes blink and the head move a little; seed varies it.
 
     Raises:
         InputError: unknown suffix of `out`, unreadable or silent speech, no checkpoint, an unknown style, a template
-            of another topology.
+            of another topology without the landmarks that motion is carried over by.
     """
     out = Path(out)
     if out.suffix not in SUFFIXES:
@@ -88,10 +91,17 @@ def animate(
     logger.info("student: %s", checkpoint)
     model = Audio2Mesh.from_pretrained(checkpoint)
     face = model.template if template is None else FaceTemplate.load(template)
-    motion = model.motion(speak(model, waveform, style), face)
+    same = face.topology_hash == model.template.topology_hash
+    speaker = face if same else model.template
+    if not same:
+        common_landmarks(speaker, face)
+    motion = model.motion(speak(model, waveform, style), speaker)
     if idle:
         rng = np.random.default_rng(seed)
-        motion = dataclasses.replace(add_blinks(motion, face, rng), head_pose=head_sway(motion.n_frames, rng))
+        motion = dataclasses.replace(add_blinks(motion, speaker, rng), head_pose=head_sway(motion.n_frames, rng))
+    if not same:
+        motion, error = transfer(motion, speaker, face)
+        logger.warning("motion of %r carried to %r by %s", speaker.name, face.name, error)
     if out.suffix == ".npz":
         motion.save(out)
     else:

@@ -1,4 +1,4 @@
-"""The command line `talking3d`: animate, render, sheet, compare, train, corpus, predict, draw."""
+"""The command line `talking3d`: animate, render, sheet, compare, template, transfer, train, corpus, predict, draw."""
 
 import argparse
 import logging
@@ -71,6 +71,41 @@ def _compare(args: argparse.Namespace) -> None:
     print(args.out)
 
 
+def _template(args: argparse.Namespace) -> None:
+    from talking3d.face.interior import with_interior
+
+    if args.kind == "ict":
+        from talking3d.face.ict import load_ict
+
+        face = load_ict(args.source)
+    elif args.kind == "flame":
+        from talking3d.face.flame import load_flame
+
+        face = load_flame(args.source, masks=args.masks, landmarks=args.landmarks)
+    else:
+        from talking3d.face.from_mesh import template_from_mesh
+
+        files = {name: getattr(args, name) for name in ("lips", "upper_face", "landmarks")}
+        face = template_from_mesh(args.source, unit=args.unit, **files)
+    if getattr(args, "interior", False):
+        face = with_interior(face)
+    face.save(args.out)
+    print(args.out)
+
+
+def _transfer(args: argparse.Namespace) -> None:
+    from talking3d.face.motion import Motion
+    from talking3d.face.procedural import procedural_face
+    from talking3d.face.template import FaceTemplate
+    from talking3d.face.transfer import transfer
+
+    source = procedural_face() if args.source is None else FaceTemplate.load(args.source)
+    motion, error = transfer(Motion.load(args.motion), source, FaceTemplate.load(args.target), args.method)
+    motion.save(args.out)
+    print(error, file=sys.stderr)
+    print(args.out)
+
+
 def _train(args: argparse.Namespace) -> None:
     from talking3d.train import train
 
@@ -124,7 +159,7 @@ def build_parser() -> argparse.ArgumentParser:
     sub.add_argument("speech", help="sound or video file, of any length")
     sub.add_argument("--out", required=True, help="clip.mp4 or motion.npz")
     sub.add_argument("--checkpoint", help="folder or hub id of a student")
-    sub.add_argument("--template", help="another face (.npz) of the student's topology")
+    sub.add_argument("--template", help="another face (.npz); of another topology: the motion is carried over")
     sub.add_argument("--style", help="a training speaker's way to speak; default: the average")
     sub.add_argument("--no_idle", action="store_true", help="no blinks, and a head that stands still")
     sub.add_argument("--seed", type=int, default=0, help="of blinks and of the head's sway")
@@ -161,6 +196,36 @@ def build_parser() -> argparse.ArgumentParser:
     sub.add_argument("--view", choices=("face", "lips"), default="face")
     sub.add_argument("--size", type=int, default=384, help="of each head's pictures, pixels a side")
     sub.set_defaults(run=_compare)
+
+    sub = commands.add_parser("template", help="a face to animate (.npz) out of a published or an own mesh")
+    kinds = sub.add_subparsers(dest="kind", required=True)
+    ict = kinds.add_parser("ict", help="ICT-FaceKit's head: SOURCE is its folder FaceXModel")
+    flame = kinds.add_parser("flame", help="FLAME: SOURCE is your licensed model file, .pkl or .npz")
+    flame.add_argument("--masks", help="FLAME_masks.pkl")
+    flame.add_argument("--landmarks", help="a landmark embedding, .npy, .npz or .pkl, or JSON as for mesh")
+    mesh = kinds.add_parser("mesh", help="any face mesh: SOURCE is an .obj or .ply")
+    mesh.add_argument("--unit", choices=("m", "cm", "mm"), help="default: guessed by the distance of the eyes")
+    mesh.add_argument("--lips", help="text file of the lips' vertex indices; default: found")
+    mesh.add_argument("--upper_face", help="text file of the upper face's vertex indices; default: found")
+    mesh.add_argument(
+        "--landmarks", help="JSON, the vertex of each iBUG-68 point; default: found by mouth and eye holes"
+    )
+    for kind in (flame, mesh):
+        kind.add_argument("--interior", action="store_true", help="put teeth, tongue and eyeballs in")
+    for kind in (ict, flame, mesh):
+        kind.add_argument("source", metavar="SOURCE")
+        kind.add_argument("--out", required=True, help="face.npz")
+    sub.set_defaults(run=_template)
+
+    sub = commands.add_parser("transfer", help="motion made for one face, for another; prints the error")
+    sub.add_argument("motion", help="motion.npz")
+    sub.add_argument("--from", dest="source", metavar="FACE", help="the face that it was made for; default: procedural")
+    sub.add_argument("--to", dest="target", metavar="FACE", required=True, help="the face that shall move")
+    sub.add_argument("--out", required=True, help="motion.npz")
+    sub.add_argument(
+        "--method", choices=("auto", "fit", "clone"), default="auto", help="auto: fit where FACE has a rig"
+    )
+    sub.set_defaults(run=_transfer)
 
     sub = commands.add_parser("train", help="train the model that a config names; resumes where it stopped")
     sub.add_argument("config")

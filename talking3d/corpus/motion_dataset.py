@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import torch
 
+from avsr.data.alignment import read_alignment
 from avsr.data.batching import BucketBatchSampler
 from avsr.data.manifest import read_manifest
 from avsr.errors import InputError
@@ -106,9 +107,9 @@ class MotionDataset(torch.utils.data.Dataset):
         n_frames = min(n_frames, len(motion))
         waveform, motion = waveform[: samples_of(n_frames)], motion[:n_frames]
         if self.perturb is not None:
-            waveform, motion = perturb(
-                waveform, motion, self.perturb, np.random.default_rng((self.seed, self.epoch, i))
-            )
+            phones = read_alignment(row["alignment"]).get("phones", ()) if row.get("alignment") is not None else ()
+            rng = np.random.default_rng((self.seed, self.epoch, i))
+            waveform, motion = perturb(waveform, motion, self.perturb, rng, phones)
         speaker = self._index.get(row["speaker"], UNKNOWN)
         return {"utt_id": row["utt_id"], "waveform": waveform, "motion": motion, "speaker": speaker}
 

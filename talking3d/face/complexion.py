@@ -61,12 +61,13 @@ def random_complexion(rng: np.random.Generator) -> Complexion:
     )
 
 
-def _mix(base, other, share):
+def mix(base, other, share):
+    """base (N, 3) with a share (N,) or () of another colour (3,) or (N, 3)."""
     share = np.asarray(share)[..., None]
     return base * (1 - share) + np.asarray(other) * share
 
 
-def _skin_colors(points, person, rng):
+def skin_colors(points, person, rng):
     """Linear albedo (N, 3) of skin at points (N, 3) mm of the average head: blood, shadow, mottling."""
     x, y, z = points.T
     ax = np.abs(x)
@@ -97,7 +98,7 @@ def _skin_colors(points, person, rng):
     return out * (1 - spots[:, None] * np.array([0.10, 0.16, 0.18]))
 
 
-def _brow(points):
+def brow_cover(points):
     """0..1: how much hair of the eyebrows covers a point."""
     ax, y = np.abs(points[:, 0]), points[:, 1]
     along = (ax - 11.5) / 37
@@ -112,14 +113,14 @@ def face_colors(points, parts, marks, person: Complexion) -> np.ndarray:
     rng = np.random.default_rng(person.seed)
     hair, skin = np.array(person.hair), np.array(person.skin)
     out = np.empty_like(points)
-    out[:] = _skin_colors(points, person, rng)
-    covered = _brow(points)
-    out = _mix(out, hair * 0.8 + skin * 0.05, 0.82 * covered)
+    out[:] = skin_colors(points, person, rng)
+    covered = brow_cover(points)
+    out = mix(out, hair * 0.8 + skin * 0.05, 0.82 * covered)
 
     s, v, _ = skin_mesh()
     free = parts["skin"]
     edge = hairline(np.abs(s) / RADIUS) - v
-    out[free] = _mix(out[free], hair, smoothstep(-edge, -2.5, 2) * 0.9)
+    out[free] = mix(out[free], hair, smoothstep(-edge, -2.5, 2) * 0.9)
     out[free] *= 1 - 0.9 * nostril_depth(s, v)[:, None]
 
     lips = parts["lips"]
@@ -131,7 +132,7 @@ def face_colors(points, parts, marks, person: Complexion) -> np.ndarray:
     lip = lip * (1 + 0.06 * creases * np.exp(-(((ring - 0.5) / 0.35) ** 2)))[:, None]
     lip = lip * np.where(np.sin(theta) > 0, 0.9, 1.06)[:, None]
     wet = np.array([0.42, 0.11, 0.11]) * (0.4 + 0.6 * skin.mean() / 0.4)
-    lip = _mix(
+    lip = mix(
         lip,
         wet * np.interp(ring, [-2, -1, 0], [0.35, 0.6, 0.62])[:, None],
         np.interp(ring, [-1, 0.14, 0.3], [1, 0.75, 0]),
@@ -139,7 +140,7 @@ def face_colors(points, parts, marks, person: Complexion) -> np.ndarray:
     lip = lip * np.interp(ring, [-1, 0, 0.14, 0.4], [0.8, 0.55, 0.85, 1])[:, None]
     corner = np.exp(-(((1 - np.abs(np.cos(theta))) / 0.02) ** 2))
     lip = lip * (1 - 0.15 * corner * (ring <= 1))[:, None]
-    out[lips] = _mix(out[lips], lip, red)
+    out[lips] = mix(out[lips], lip, red)
     light_edge = np.exp(-(((ring - 1.18) / 0.08) ** 2)) * (np.sin(theta) > 0)
     out[lips] *= (1 + 0.08 * light_edge)[:, None]
 
@@ -151,8 +152,8 @@ def face_colors(points, parts, marks, person: Complexion) -> np.ndarray:
     crease = np.where((n_ring == 3) & (sin > 0.1), 0.32, 0.0)
     for part in ("lid_right", "lid_left"):
         inner = (n_ring == 0) & (sin <= -0.1)
-        out[parts[part]] = _mix(out[parts[part]], np.array([0.45, 0.2, 0.17]) * (0.5 + skin.mean()), 0.5 * inner)
-        out[parts[part]] = _mix(out[parts[part]], hair * 0.6, lash)
+        out[parts[part]] = mix(out[parts[part]], np.array([0.45, 0.2, 0.17]) * (0.5 + skin.mean()), 0.5 * inner)
+        out[parts[part]] = mix(out[parts[part]], hair * 0.6, lash)
         out[parts[part]] *= (1 - crease)[:, None]
 
     for part in ("eye_right", "eye_left"):
@@ -175,7 +176,7 @@ def face_colors(points, parts, marks, person: Complexion) -> np.ndarray:
     strand = 1 + streak + 0.2 * np.sin(angle * 11 - 5 * row) + rng.normal(0, 0.2, len(row))
     out[parts["hair"]] = hair * np.clip(strand, 0.35, 2.0)[:, None]
     border = (row <= 0) & (np.abs(angle) < 1.0)
-    out[parts["hair"]] = _mix(out[parts["hair"]], skin * 0.6, 0.45 * border)
+    out[parts["hair"]] = mix(out[parts["hair"]], skin * 0.6, 0.45 * border)
 
     cloth = np.array(person.shirt) * np.exp(rng.normal(0, 0.04, len(points[parts["shirt"]])))[:, None]
     out[parts["shirt"]] = cloth
@@ -184,7 +185,7 @@ def face_colors(points, parts, marks, person: Complexion) -> np.ndarray:
         gum, gap, away = marks[part].T
         enamel = np.array([0.78, 0.73, 0.62]) * (1 - 0.38 * gap - 0.5 * smoothstep(away, 8, 25))[:, None]
         pink = np.array([0.46, 0.16, 0.15]) * (1 - 0.5 * smoothstep(away, 6, 24))[:, None]
-        out[parts[part]] = _mix(enamel, pink, gum)
+        out[parts[part]] = mix(enamel, pink, gum)
     along = marks["tongue"]
     tip = points[parts["tongue"]]
     under = smoothstep(-(tip[:, 1] + 6.5), -2, 3) * (along > 0.5)

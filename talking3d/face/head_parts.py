@@ -107,7 +107,7 @@ def _spacing(x, v):
     return np.maximum(out, 2.3)
 
 
-def _inside(points, polygon):
+def inside_polygon(points, polygon):
     """Whether each 2D point lies in a closed polygon (even-odd rule)."""
     (x, y), (ax, ay) = points.T[:, :, None], polygon.T[:, None]
     bx, by = np.roll(ax, -1, axis=1), np.roll(ay, -1, axis=1)
@@ -147,7 +147,7 @@ def skin_mesh():
     for polygon, margin in zip(rings, (2.6, 1.9, 1.9), strict=True):
         centre = polygon.mean(axis=0)
         reach = np.linalg.norm(polygon - centre, axis=1, keepdims=True)
-        free = free[~_inside(free, centre + (polygon - centre) * (1 + margin / reach))]
+        free = free[~inside_polygon(free, centre + (polygon - centre) * (1 + margin / reach))]
     free = free[free[:, 1] < hairline(np.abs(free[:, 0]) / RADIUS) + 14]
     points = np.concatenate([*rings, free])
     number = np.arange(len(points))
@@ -155,7 +155,7 @@ def skin_mesh():
     triangles = Delaunay(points + jitter).simplices
     centre = points[triangles].mean(axis=1)
     for polygon in rings:
-        keep = ~_inside(centre, polygon)
+        keep = ~inside_polygon(centre, polygon)
         triangles, centre = triangles[keep], centre[keep]
     a, b, c = (points[triangles[:, k]] for k in range(3))
     turn = (b - a)[:, 0] * (c - a)[:, 1] - (b - a)[:, 1] * (c - a)[:, 0]

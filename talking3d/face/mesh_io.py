@@ -1,11 +1,16 @@
 """Meshes from and to OBJ and PLY files, vertex order kept."""
 
+import logging
 from pathlib import Path
 
 import numpy as np
 
 from avsr.errors import InputError
 from avsr.files import write_text
+
+FLAT = 1e-6  # of the median area: no picture shows such a triangle
+
+logger = logging.getLogger(__name__)
 
 
 def read_mesh(path: str | Path) -> tuple[np.ndarray, np.ndarray]:
@@ -32,6 +37,22 @@ def read_mesh(path: str | Path) -> tuple[np.ndarray, np.ndarray]:
     if not np.isfinite(verts).all():
         raise InputError(f"mesh {path}: holds NaN or infinite coordinates")
     return verts, faces
+
+
+def drop_degenerate(verts: np.ndarray, faces: np.ndarray, name: str) -> np.ndarray:
+    """The triangles (F', 3) that have an area, in any unit; how many had none is logged.
+
+    Published meshes hold a few collapsed triangles. No picture shows them, but their normals are undefined and a
+    template refuses them. Their vertices stay. InputError where more than a tenth has none: such a mesh is broken.
+    """
+    a, b, c = (verts[faces[:, k]].astype(np.float64) for k in range(3))
+    area = np.linalg.norm(np.cross(b - a, c - a), axis=1)
+    flat = area <= FLAT * np.median(area[area > 0]) if area.any() else np.ones(len(area), bool)
+    if flat.mean() > 0.1:
+        raise InputError(f"mesh {name}: {int(flat.sum())} of {len(faces)} triangles are degenerate: repair the mesh")
+    if flat.any():
+        logger.warning("mesh %s: %d degenerate triangles of %d left out", name, int(flat.sum()), len(faces))
+    return faces[~flat]
 
 
 def _read_ply(path: Path):

@@ -70,7 +70,7 @@ class Motion:
             raise InputError(
                 f"the motion was made for {self.template_name!r} (topology {self.topology_hash[:12]}) and cannot move "
                 f"{template.name!r} (topology {template.topology_hash[:12]}, {len(template.verts)} vertices); give the "
-                "template that it was made with"
+                "template that it was made with, or carry it over with `talking3d transfer`"
             )
         if self.offsets is not None:
             if self.offsets.shape[1] != len(template.verts):

@@ -159,6 +159,16 @@ def _blink(lids):
     return out
 
 
+def tongue_actions(along):
+    """Displacements (N, 3) mm of the tongue by action; along (N,): from its root (0) to its tip (1)."""
+    a = along
+    return {
+        "tongue_tip": _vector(0, 8.0 * a**2.6 + 2.4 * a, 4.5 * a),
+        "tongue_out": _vector(0, 5.4 * a**1.5, 13.5 * a**0.8),
+        "tongue_dorsum": _vector(0, 9.0 * np.exp(-(((a - 0.42) / 0.26) ** 2)), -2.0 * a),
+    }
+
+
 def articulation_basis(points, parts, tongue_along):
     """(16, V, 3) millimetres per unit, in the order of NAMES.
 
@@ -188,8 +198,6 @@ def articulation_basis(points, parts, tongue_along):
     for part, share in on_jaw:
         basis["jaw_open"][part] = _turned_jaw(points[part]) * np.reshape(share, (-1, 1))
         basis["jaw_forward"][part, 2] = 5.0 * share
-    a, tongue = tongue_along, parts["tongue"]
-    basis["tongue_tip"][tongue] = _vector(0, 8.0 * a**2.6 + 2.4 * a, 4.5 * a)
-    basis["tongue_out"][tongue] = _vector(0, 5.4 * a**1.5, 13.5 * a**0.8)
-    basis["tongue_dorsum"][tongue] = _vector(0, 9.0 * np.exp(-(((a - 0.42) / 0.26) ** 2)), -2.0 * a)
+    for name, action in tongue_actions(tongue_along).items():
+        basis[name][parts["tongue"]] = action
     return np.stack([basis[name] for name in NAMES])

@@ -23,13 +23,17 @@ from avsr.media.timing import FPS, frames_of, samples_of
 from avsr.models.espnet import padding_mask
 from avsr.training.checkpoint import load_pretrained, load_weights, model_card, save_pretrained
 from avsr.training.config import from_dict
+from talking3d.corpus.articulation import CLOSED_GAP_MM
 from talking3d.corpus.motion_dataset import UNKNOWN
 from talking3d.face.motion import Motion
 from talking3d.face.regions import lip_aperture_mm
 from talking3d.face.template import FaceTemplate
+from talking3d.metrics import CLOSED_MM
+from talking3d.models.contact_head import ContactHead, contact_loss
 from talking3d.models.speech_encoder import SpeechEncoder, SpeechEncoderConfig
 
 NAME = "audio2mesh"
+SHARPNESS = 5.0  # of the step from open to touching lips over the contact's log-odds
 SPANNED = 1e-6  # share of a basis's energy that its copy in another basis may lose
 
 
@@ -46,6 +50,8 @@ class Audio2MeshConfig:
     closure_weight: float = 2.0  # of the lip-gap loss
     coefficient_weight: float = 2.0  # of the plain error of the coefficients
     closure_mm: float = 2.0  # gap at which that loss has fallen to 1/e: closures count most
+    contact_weight: float = 2.0  # of each judgement whether the lips touch
+    missed_contact: float = 3.0  # cost of a contact that is missed, against 1 of a false one: viewers see it sooner
     window_s: float = 20.0  # longer speech is predicted in windows of this length
     context_s: float = 2.0  # that overlap by this much on both sides
 
@@ -58,6 +64,9 @@ class Audio2MeshConfig:
 
 class Audio2Mesh(nn.Module):
     """Non-autoregressive student with a speaking style for each training speaker.
+
+    Sounds that may be m or n have a mean of closed and open lips as their least squared error, which no mouth shows. So
+    whether the lips touch is judged apart, and where it is likely they are closed.
 
     Unknown speakers get the mean of the learned styles. An utterance's output in eval mode is the same alone and in a
     padded batch.
@@ -92,6 +101,8 @@ class Audio2Mesh(nn.Module):
         self.styles = nn.Embedding(max(1, len(speakers)), config.style_dim)
         nn.init.normal_(self.styles.weight, std=0.1)
         self.style_scale = nn.Linear(config.style_dim, dim)
+        self.sound_contact = ContactHead(dim, config.encoder.dropout)
+        self.contact = ContactHead(dim, config.encoder.dropout)
         self.hidden = nn.Linear(dim, dim)
         self.head = nn.Linear(dim, n_basis)
         nn.init.zeros_(self.head.weight)
@@ -108,15 +119,33 @@ class Audio2Mesh(nn.Module):
         self.register_buffer("gram", torch.tensor(gram, dtype=torch.float32), persistent=False)
         self.register_buffer("gap", torch.tensor(lip_aperture_mm(template, basis) - rest_mm).float(), persistent=False)
         self.register_buffer("rest_gap", torch.tensor(rest_mm).float(), persistent=False)
+        # the coefficients' change that opens the lips by 1 mm at the least vertex and coefficient loss
+        gap = lip_aperture_mm(template, basis) - rest_mm
+        opening = np.linalg.solve(gram + config.coefficient_weight / n_basis * np.eye(n_basis), gap)
+        self.register_buffer("opening", torch.tensor(opening / max(gap @ opening, 1e-12)).float(), persistent=False)
 
     def coefficients(self, waveform: Tensor, lengths: Tensor, speakers: Tensor) -> Tensor:
         """waveform (B, S), lengths (B,) in frames, speakers (B,) indices or `UNKNOWN` -> (B, T, K), zero at padding."""
-        features = self.encoder(waveform, lengths)  # (B, T, D)
+        output, contact, _ = self._hear(waveform, lengths, speakers)
+        output = self._close_lips(output, contact)
+        return output.masked_fill(padding_mask(lengths, output.shape[1])[:, :, None], 0.0)
+
+    def _hear(self, waveform: Tensor, lengths: Tensor, speakers: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Coefficients (B, T, K) of least squared error; log-odds (B, T) that the lips touch, after and before the
+        encoder. All mean nothing at padding."""
+        sound = self.encoder.frontend(waveform, lengths)  # (B, T, D)
+        sound_contact = self.sound_contact(sound, lengths)
+        features = self.encoder.encoder(sound, lengths)
+        contact = self.contact(features, lengths)
         known = (speakers != UNKNOWN)[:, None]
         style = torch.where(known, self.styles(speakers.clamp(min=0)), self.styles.weight.mean(0))
         features = features * (1 + self.style_scale(style))[:, None]
-        output = self.mean + self.head(nn.functional.silu(self.hidden(features)))
-        return output.masked_fill(padding_mask(lengths, output.shape[1])[:, :, None], 0.0)
+        return self.mean + self.head(nn.functional.silu(self.hidden(features))), contact, sound_contact
+
+    def _close_lips(self, output: Tensor, contact: Tensor) -> Tensor:
+        """Coefficients (B, T, K) whose gap shrinks to CLOSED_GAP_MM as far as the log-odds (B, T) tell."""
+        too_open_mm = (output @ self.gap + self.rest_gap - CLOSED_GAP_MM).clamp(min=0)
+        return output - (torch.sigmoid(SHARPNESS * contact) * too_open_mm)[:, :, None] * self.opening
 
     def forward(self, batch: dict) -> dict[str, Tensor]:
         """Return the losses of a batch of `motion_dataset.collate`, loss and its terms; in eval mode lve_mm too.
@@ -129,13 +158,20 @@ class Audio2Mesh(nn.Module):
             little more or less open, what is closed must be closed (after Audio2Face-3D's lip-distance loss).
         coefficient: mean squared error of the coefficients, each of which has unit power in training: it lets small
             movements that tell phones apart (pressed lips, the tongue) count beside the jaw's large ones.
+        contact: cross-entropy of the judgement whether the inner lips are within CLOSED_MM, where a contact weighs
+            `missed_contact` times as much as a frame without one; and the same of a judgement by the sound alone, which
+            only trains: the encoder knows the training sentences, and words tell where lips close. In training the
+            other losses see the motion before its lips are closed, or they would make the judgement a mean again.
         lve_mm: mean over frames of the largest distance over lip vertices, mm, to the motion as the basis holds it.
         """
         lengths, speakers, motion = batch["lengths"], batch["speakers"], batch["motion"]
         if self.training:
             dropped = torch.rand(len(speakers), device=speakers.device) < self.config.style_drop
             speakers = speakers.masked_fill(dropped, UNKNOWN)
-        error = (self.coefficients(batch["waveform"], lengths, speakers) - motion).float()  # (B, T, K)
+        output, *contacts = self._hear(batch["waveform"], lengths, speakers)
+        if not self.training:
+            output = self._close_lips(output, contacts[0])
+        error = (output - motion).float()  # (B, T, K)
         real = ~padding_mask(lengths, motion.shape[1])  # (B, T)
         gap = (motion @ self.gap + self.rest_gap).clamp(min=0)
         weight = torch.exp(-gap / self.config.closure_mm)
@@ -144,12 +180,17 @@ class Audio2Mesh(nn.Module):
             "velocity": self._energy(error.diff(dim=1))[real[:, 1:]].sum() / real[:, 1:].sum().clamp(min=1),
             "closure": (weight * (error @ self.gap).square())[real].mean(),
             "coefficient": error[real].square().mean(),
+            "contact": sum(
+                contact_loss(contact[real], (gap <= CLOSED_MM)[real], self.config.missed_contact)
+                for contact in contacts
+            ),
         }
         terms["loss"] = (
             terms["vertex"]
             + self.config.velocity_weight * terms["velocity"]
             + self.config.closure_weight * terms["closure"]
             + self.config.coefficient_weight * terms["coefficient"]
+            + self.config.contact_weight * terms["contact"]
         )
         if not self.training:
             lips = self.basis[:, self.template.region("lips")]

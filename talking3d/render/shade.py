@@ -60,6 +60,8 @@ def surface_of(template: FaceTemplate) -> Surface:
     n_verts = len(template.verts)
     material = np.tile(np.array(SKIN, np.float32), (n_verts, 1))
     for region, values in MATERIALS.items():
+        if region == "lips" and "vermilion" in template.regions:
+            region = "vermilion"  # a published lip mask takes in skin around the lips, which isn't as moist
         material[template.regions.get(region, [])] = values
     interior = np.zeros(n_verts, bool)
     for region in INTERIOR_REGIONS:

@@ -8,8 +8,10 @@ import pytest
 from avsr.data.manifest import read_manifest
 from avsr.media.video import read_lips
 from talking3d.cli import main
+from talking3d.face.mesh_io import write_obj
 from talking3d.face.motion import Motion
 from talking3d.face.procedural import procedural_face
+from talking3d.face.template import FaceTemplate
 from talking3d.models.audio2mesh import Audio2Mesh
 
 CONFIG = """
@@ -123,6 +125,31 @@ def test_draw_refuses_a_mixture(tmp_path, capsys):
     assert "mixes motion of audio2mesh, audio2mesh-mean" in capsys.readouterr().err
 
 
+def _open_head(tmp_path):
+    """The procedural skin, open at mouth and eyes, as an .obj in centimetres."""
+    face = procedural_face()
+    hidden = np.zeros(len(face.verts), bool)
+    for name in ("mouth_interior", "hair", "shirt", "ears", "eyes"):
+        hidden[face.region(name)] = True
+    write_obj(tmp_path / "head.obj", 100 * face.verts, face.faces[~hidden[face.faces].any(axis=1)])
+    return tmp_path / "head.obj"
+
+
+def test_a_mesh_becomes_a_template_that_motion_is_carried_to(tmp_path, capsys):
+    _drawable(tmp_path, [None])
+    arguments = ["template", "mesh", str(_open_head(tmp_path)), "--unit", "cm", "--out", str(tmp_path / "head.npz")]
+    assert main([*arguments, "--interior"]) == 0
+    head = FaceTemplate.load(tmp_path / "head.npz")
+    assert head.name == "head" and "teeth_upper" in head.regions
+    out = tmp_path / "carried.npz"
+    files = [str(tmp_path / "0.npz"), "--from", str(tmp_path / "face.npz"), "--to", str(tmp_path / "head.npz")]
+    assert main(["transfer", *files, "--out", str(out)]) == 0
+    assert Motion.load(out).offsets_for(head).shape == (3, len(head.verts), 3)
+    printed = capsys.readouterr()
+    assert printed.out.split()[-1] == str(out)
+    assert "clone: lip gap off by 0.00 mm" in printed.err and "there and back" in printed.err
+
+
 def test_render_draws_a_motion_file(tmp_path):
     _drawable(tmp_path, [None])
     out = tmp_path / "lips.mp4"
@@ -150,6 +177,10 @@ def test_sheet_and_compare_draw_motion_files(tmp_path):
         (["train", "absent.yaml"], "absent.yaml: no such config file"),
         (["predict", "absent.jsonl", "--out", "x"], "absent.jsonl"),
         (["draw", "absent.jsonl", "--out", "x"], "absent.jsonl"),
+        (["template", "ict", "absent", "--out", "x"], "absent holds no generic_neutral_mesh.obj"),
+        (["template", "flame", "absent.pkl", "--out", "x"], "absent.pkl: no such file"),
+        (["template", "mesh", "absent.ply", "--out", "x"], "mesh absent.ply: no such file"),
+        (["transfer", "absent.npz", "--to", "b.npz", "--out", "x"], "absent.npz: no such file"),
     ],
 )
 def test_mistakes_are_one_line_and_status_2(arguments, message, tmp_path, capsys, monkeypatch):

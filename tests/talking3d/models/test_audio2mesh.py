@@ -9,6 +9,7 @@ import torch
 from avsr.errors import InputError
 from avsr.media.audio import read_audio
 from avsr.media.timing import FPS
+from talking3d.corpus.articulation import CLOSED_GAP_MM
 from talking3d.corpus.motion_dataset import UNKNOWN, MotionDataset, collate, fit_motion_basis
 from talking3d.face.motion import Motion
 from talking3d.face.regions import lip_aperture_mm
@@ -48,14 +49,19 @@ def test_losses_are_those_of_the_vertices(dataset, tiny_face):
     with torch.no_grad():
         terms = model(batch)
         predicted = model.coefficients(batch["waveform"], batch["lengths"], batch["speakers"])
+        judgements = model._hear(batch["waveform"], batch["lengths"], batch["speakers"])[1:]
+    config = model.config
     weights = np.ones(64)
     weights[tiny_face.regions["lips"]] = model.config.lip_weight
     weights /= weights.sum()
-    vertex, velocity, closure, coefficient, worst = [], [], [], [], []
+    vertex, velocity, closure, coefficient, contact, worst = [], [], [], [], [], []
     for b, length in enumerate(batch["lengths"].tolist()):
         pred = _vertices(model, predicted[b, :length].numpy())
         true = _vertices(model, batch["motion"][b, :length].numpy())
         pred_gap, true_gap = lip_aperture_mm(tiny_face, pred), lip_aperture_mm(tiny_face, true)
+        for t, gap in enumerate(true_gap):
+            odds = [log_odds[b, t].exp().item() for log_odds in judgements]
+            contact.append(sum(config.missed_contact * np.log1p(1 / o) if gap <= 0.5 else np.log1p(o) for o in odds))
         coefficient += np.square(predicted[b, :length] - batch["motion"][b, :length]).mean(1).tolist()
         for t in range(length):
             vertex.append(
@@ -72,10 +78,75 @@ def test_losses_are_those_of_the_vertices(dataset, tiny_face):
     assert terms["closure"].item() == pytest.approx(np.mean(closure), rel=1e-4)
     assert terms["lve_mm"].item() == pytest.approx(np.mean(worst), rel=1e-4)
     assert terms["coefficient"].item() == pytest.approx(np.mean(coefficient), rel=1e-4)
-    config = model.config
+    assert terms["contact"].item() == pytest.approx(np.mean(contact), rel=1e-4)
     total = np.mean(vertex) + config.velocity_weight * np.mean(velocity)
     total += config.closure_weight * np.mean(closure) + config.coefficient_weight * np.mean(coefficient)
+    total += config.contact_weight * np.mean(contact)
     assert terms["loss"].item() == pytest.approx(total, rel=1e-4)
+
+
+def test_lips_close_where_they_are_judged_to_touch(dataset, tiny_face):
+    model = _student(dataset, tiny_face)
+    waveform = dataset[0]["waveform"]
+
+    def gaps(log_odds):
+        with torch.no_grad():
+            model.contact.project.weight.zero_()
+            model.contact.project.bias.fill_(log_odds)
+        return lip_aperture_mm(tiny_face, _vertices(model, model.predict(waveform)))
+
+    apart, undecided, touching = gaps(-20.0), gaps(0.0), gaps(20.0)
+    assert apart.min() > 5
+    np.testing.assert_allclose(touching, CLOSED_GAP_MM, atol=1e-3)
+    np.testing.assert_allclose(undecided, (apart + CLOSED_GAP_MM) / 2, atol=1e-3)
+    batch = collate([dataset[0], dataset[9]])
+    with torch.no_grad():
+        padded = model.coefficients(batch["waveform"], batch["lengths"], batch["speakers"])
+    assert padded[0, :25].any() and not padded[0, 25:].any()
+
+
+def test_lips_that_are_pressed_stay_pressed(dataset, tiny_face):
+    model = _student(dataset, tiny_face)
+    pressed = (-3.0 - model.rest_gap) * model.opening  # opening is the direction of 1 mm
+    coefficients = pressed.expand(1, 4, -1)
+    closed = model._close_lips(coefficients, torch.full((1, 4), 20.0))
+    torch.testing.assert_close(closed, coefficients)
+
+
+def test_closing_costs_least(dataset, tiny_face):
+    model = _student(dataset, tiny_face)
+    rng = np.random.default_rng(0)
+
+    def cost(d):
+        weights = np.ones(64)
+        weights[tiny_face.regions["lips"]] = model.config.lip_weight
+        moved_mm2 = 1e6 * np.square(_vertices(model, d[None])[0]).sum(-1)
+        return np.average(moved_mm2, weights=weights) + model.config.coefficient_weight * np.square(d).mean()
+
+    opening, gap = model.opening.numpy().astype(np.float64), model.gap.numpy().astype(np.float64)
+    assert gap @ opening == pytest.approx(1.0, rel=1e-5)
+    for _ in range(20):
+        other = opening + rng.normal(0, 0.1, len(gap))
+        assert cost(other / (gap @ other)) >= cost(opening) - 1e-6
+
+
+def test_only_the_judgement_learns_from_contacts(dataset, tiny_face):
+    """In training the motion is compared before its lips are closed; a missed contact costs more than a false one."""
+    config = dataclasses.replace(TINY, style_drop=0.0)
+    model = _student(dataset, tiny_face, config).train()
+    batch = collate([dataset[0], dataset[1]])
+    vertex = []
+    for log_odds in (-3.0, 3.0):
+        with torch.no_grad():
+            model.contact.project.bias.fill_(log_odds)
+        vertex.append(model(batch)["vertex"].item())
+    assert vertex[0] == pytest.approx(vertex[1], rel=1e-6)
+    closed = {**batch, "motion": (-model.rest_gap * model.opening).expand_as(batch["motion"])}
+    with torch.no_grad():
+        for head in (model.contact, model.sound_contact):
+            head.project.weight.zero_()
+            head.project.bias.zero_()
+    assert model(closed)["contact"].item() == pytest.approx(config.missed_contact * model(batch)["contact"].item())
 
 
 def test_lve_of_the_model_is_the_metric(dataset, tiny_face):
@@ -186,6 +257,8 @@ def test_it_learns_to_follow_the_sound(dataset, tiny_face):
     torch.manual_seed(0)
     model = Audio2Mesh(TINY, fit_motion_basis(dataset.rows, 8), dataset.mean_motion(), tiny_face, ["ann", "bob"])
     batch = collate([dataset[i] for i in range(10)])
+    with torch.no_grad():
+        model.contact.project.bias.fill_(-5.0)  # apart
     baseline = model.eval()(batch)["lve_mm"].item()  # the head starts at zero: the mean motion
     optimizer = torch.optim.AdamW(model.train().parameters(), lr=1e-2)
     for _ in range(60):

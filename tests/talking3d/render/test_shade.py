@@ -181,3 +181,9 @@ def test_surface_tells_the_inside_and_its_materials():
     assert np.array_equal(part.albedo, surface.albedo[[0, 7, 9]])
     assert surface.specular[8] > surface.specular[0] > 0  # teeth are moister than lips
     assert surface.shininess[8] > surface.shininess[0]
+
+
+def test_gloss_lies_on_the_vermilion_where_the_lip_region_is_wider():
+    template = mouth_template(0.01)
+    wide, narrow = surface_of(template), surface_of(replace(template, regions=template.regions | {"vermilion": [0, 1]}))
+    assert narrow.specular[0] == wide.specular[0] > narrow.specular[2]
