@@ -65,12 +65,13 @@ def animate(
     style: str | None = None,
     idle: bool = True,
     seed: int = 0,
+    size: int = FACE_SIZE,
 ) -> Motion:
     """Animate a face to a file of speech and write a clip with its sound, or the motion.
 
     Args:
         speech: any sound or video file that `read_audio` reads.
-        out: .mp4 (512 x 512, 25 fps, with the sound) or .npz (`Motion`).
+        out: .mp4 (size x size pixels, 25 fps, with the sound) or .npz (`Motion`).
         checkpoint: of an `Audio2Mesh`; None as `find_checkpoint` has it.
         template: another face, .npz; None: the checkpoint's own. To a face of another topology the motion is carried
             over (`talking3d.face.transfer`) and the error of that is logged.
@@ -104,7 +105,7 @@ def animate(
     if out.suffix == ".npz":
         motion.save(out)
     else:
-        render_clip(out, motion, face, waveform)
+        render_clip(out, motion, face, waveform, size=size)
     return motion
 
 
@@ -173,7 +174,7 @@ def render_clip(
 
     def pictures() -> Iterator[np.ndarray]:
         for start in range(0, motion.n_frames, DRAWN_AT_ONCE):
-            part = _part(motion, slice(start, start + DRAWN_AT_ONCE))
+            part = motion.part(slice(start, start + DRAWN_AT_ONCE))
             yield from render_face(template, part.offsets_for(template), part.head_pose, size=size, backend=backend)
 
     write_video(out, pictures(), waveform)
@@ -206,11 +207,6 @@ def render_motion(
         write_video(out, lips, waveform)
     else:
         render_clip(out, motion, face, waveform, size=size, backend=backend)
-
-
-def _part(motion: Motion, frames: slice) -> Motion:
-    arrays = {name: getattr(motion, name) for name in ("coefficients", "offsets", "head_pose")}
-    return dataclasses.replace(motion, **{name: value[frames] for name, value in arrays.items() if value is not None})
 
 
 def _blinks(n_frames: int, rng: np.random.Generator) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""The command line `talking3d`: animate, render, template, transfer, train, corpus, predict, draw."""
+"""The command line `talking3d`: animate, render, sheet, compare, template, transfer, train, corpus, predict, draw."""
 
 import argparse
 import logging
@@ -20,6 +20,7 @@ def _animate(args: argparse.Namespace) -> None:
         style=args.style,
         idle=not args.no_idle,
         seed=args.seed,
+        size=args.size,
     )
     print(args.out)
 
@@ -35,6 +36,37 @@ def _render(args: argparse.Namespace) -> None:
         audio=args.audio,
         size=args.size,
         backend=args.backend,
+    )
+    print(args.out)
+
+
+def _sheet(args: argparse.Namespace) -> None:
+    from talking3d.render.compare import contact_sheet
+
+    contact_sheet(
+        args.motion,
+        args.out,
+        template=args.template,
+        times_s=args.times,
+        n_frames=args.frames,
+        columns=args.columns,
+        size=args.size,
+        view=args.view,
+    )
+    print(args.out)
+
+
+def _compare(args: argparse.Namespace) -> None:
+    from talking3d.render.compare import compare
+
+    compare(
+        args.motions,
+        args.out,
+        labels=args.labels,
+        audio=args.audio,
+        template=args.template,
+        size=args.size,
+        view=args.view,
     )
     print(args.out)
 
@@ -115,7 +147,7 @@ def _draw(args: argparse.Namespace) -> None:
     generators = sorted({row["generator"] or "corpus" for row in rows})
     if len(generators) > 1:
         raise InputError(f"{args.manifest} mixes motion of {', '.join(generators)}: draw them one at a time")
-    print(draw_lip_clips(rows, args.out, generator=generators[0], n_jobs=args.nj, seed=args.seed))
+    print(draw_lip_clips(rows, args.out, generator=generators[0], n_jobs=args.nj, seed=args.seed, look=args.look))
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -131,6 +163,7 @@ def build_parser() -> argparse.ArgumentParser:
     sub.add_argument("--style", help="a training speaker's way to speak; default: the average")
     sub.add_argument("--no_idle", action="store_true", help="no blinks, and a head that stands still")
     sub.add_argument("--seed", type=int, default=0, help="of blinks and of the head's sway")
+    sub.add_argument("--size", type=int, default=512, help="of the clip's pictures, pixels a side")
     sub.set_defaults(run=_animate)
 
     sub = commands.add_parser("render", help="a clip of a motion file")
@@ -142,6 +175,27 @@ def build_parser() -> argparse.ArgumentParser:
     sub.add_argument("--size", type=int, default=512, help="of the head's pictures, pixels a side")
     sub.add_argument("--backend", choices=("auto", "torch", "cpu", "pytorch3d"), default="auto", help="the rasteriser")
     sub.set_defaults(run=_render)
+
+    sub = commands.add_parser("sheet", help="a contact sheet: frames of a motion file, each with its time")
+    sub.add_argument("motion", help="motion.npz")
+    sub.add_argument("--out", required=True, help="sheet.png")
+    sub.add_argument("--times", type=float, nargs="+", metavar="S", help="seconds; default: --frames at even distances")
+    sub.add_argument("--frames", type=int, default=12, help="how many")
+    sub.add_argument("--columns", type=int, default=6)
+    sub.add_argument("--template", help="the face that moves; default: the procedural one")
+    sub.add_argument("--view", choices=("face", "lips"), default="face")
+    sub.add_argument("--size", type=int, default=256, help="of the head's pictures, pixels a side")
+    sub.set_defaults(run=_sheet)
+
+    sub = commands.add_parser("compare", help="motion files side by side in one clip, with labels and one sound")
+    sub.add_argument("motions", nargs="+", metavar="MOTION", help="motion.npz, all of one length and topology")
+    sub.add_argument("--out", required=True, help="compare.mp4")
+    sub.add_argument("--labels", nargs="+", metavar="LABEL", help="one for each motion; default: the files' names")
+    sub.add_argument("--audio", help="their sound")
+    sub.add_argument("--template", help="the face that moves; default: the procedural one")
+    sub.add_argument("--view", choices=("face", "lips"), default="face")
+    sub.add_argument("--size", type=int, default=384, help="of each head's pictures, pixels a side")
+    sub.set_defaults(run=_compare)
 
     sub = commands.add_parser("template", help="a face to animate (.npz) out of a published or an own mesh")
     kinds = sub.add_subparsers(dest="kind", required=True)
@@ -209,7 +263,8 @@ def build_parser() -> argparse.ArgumentParser:
     sub.add_argument("manifest")
     sub.add_argument("--out", required=True, help="folder for lips/ and manifest.jsonl")
     sub.add_argument("--nj", type=int, default=1, help="processes")
-    sub.add_argument("--seed", type=int, default=0, help="of lights, backgrounds and lenses")
+    sub.add_argument("--seed", type=int, default=0, help="of the random looks")
+    sub.add_argument("--look", choices=("random", "plain"), default="random", help="of the clips: each its own, or one")
     sub.set_defaults(run=_draw)
     return parser
 

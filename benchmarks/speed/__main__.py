@@ -1,83 +1,55 @@
-"""Frames a second of the hot paths between a face and its lips on disk, on one core.
+"""How fast the kit is, one benchmark at a time.
 
-    python -m benchmarks.speed [--json OUT]
+    python -m benchmarks.speed NAME [its options] [--json OUT]
 
-Each row is the median of several repeats over the same clip of the procedural face, after a warm-up that compiles the
-kernels. "x real time" is against the kit's 25 frames a second; "of drawing" puts each beside the drawing of lip crops.
+Every other module of this package is a benchmark. It has `measure(**options)`, which returns figures, `table(figures)`,
+which puts them into words, and `add_arguments(parser)` where it has options.
 """
 
 import argparse
+import importlib
+import pkgutil
 import sys
-import tempfile
-import time
-from collections.abc import Callable
 from pathlib import Path
-
-import numpy as np
-import torch
+from types import ModuleType
 
 from avsr.errors import exit_status
 from avsr.files import write_json
-from avsr.media.audio import log_mel
-from avsr.media.timing import FPS, samples_of
-from avsr.media.video import read_lips, write_lips
-from talking3d.face.procedural import procedural_face
-from talking3d.render.look import Look
-from talking3d.render.renderer import render_face, render_lips
-
-REPEATS = 5
-CLIP_FRAMES, PORTRAIT_FRAMES = 75, 10
+from benchmarks import speed
 
 
-def frames_per_second(path: Callable[[], object], n_frames: int) -> float:
-    """Median over `REPEATS` of n_frames by the seconds of processor time that `path` takes; one run goes before."""
-    path()
-    rates = []
-    for _ in range(REPEATS):
-        began = time.process_time()
-        path()
-        rates.append(n_frames / (time.process_time() - began))
-    return float(np.median(rates))
+def benchmarks() -> dict[str, ModuleType]:
+    """The benchmarks by their names."""
+    found = sorted(module.name for module in pkgutil.iter_modules(speed.__path__) if module.name != "__main__")
+    return {name: importlib.import_module(f"benchmarks.speed.{name}") for name in found}
 
 
-def measure() -> dict[str, float]:
-    """Frames a second of each path."""
-    torch.set_num_threads(1)
-    face = procedural_face()
-    coefficients = np.zeros((CLIP_FRAMES, len(face.articulation_names)), np.float32)
-    coefficients[:, 0] = 0.4 + 0.4 * np.sin(np.arange(CLIP_FRAMES) / 3)  # the jaw
-    head_pose = np.zeros((CLIP_FRAMES, 6), np.float32)
-    offsets, look = face.offsets(coefficients), Look(pixel_noise=0.01, blur_px=0.5)
-    lips = render_lips(face, offsets, head_pose, look)
-    waveform = torch.randn(samples_of(CLIP_FRAMES))
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "lips.mp4"
-        return {
-            "pose the mesh": frames_per_second(lambda: face.offsets(coefficients), CLIP_FRAMES),
-            "draw lip crops, 96 px": frames_per_second(
-                lambda: render_lips(face, offsets, head_pose, look), CLIP_FRAMES
-            ),
-            "draw the head, 512 px": frames_per_second(
-                lambda: render_face(face, offsets[:PORTRAIT_FRAMES], None, look), PORTRAIT_FRAMES
-            ),
-            "write lip crops": frames_per_second(lambda: write_lips(path, lips), CLIP_FRAMES),
-            "read lip crops": frames_per_second(lambda: read_lips(path), CLIP_FRAMES),
-            "log-mel of the sound": frames_per_second(lambda: log_mel(waveform), CLIP_FRAMES),
-        }
+def build_parser() -> argparse.ArgumentParser:
+    """A subcommand for each benchmark."""
+    as_written = {"formatter_class": argparse.RawDescriptionHelpFormatter}
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.speed", description=__doc__, **as_written)
+    commands = parser.add_subparsers(dest="name", required=True)
+    for name, module in benchmarks().items():
+        sub = commands.add_parser(name, help=module.__doc__.splitlines()[0], description=module.__doc__, **as_written)
+        sub.add_argument("--json", type=Path, help="write the figures here too")
+        if hasattr(module, "add_arguments"):
+            module.add_arguments(sub)
+    return parser
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--json", type=Path, help="write the figures here too")
-    args = parser.parse_args()
-    rates = measure()
-    drawing = rates["draw lip crops, 96 px"]
-    print("| path | frames/s | x real time | of drawing |\n|---|---|---|---|")
-    for path, rate in rates.items():
-        print(f"| {path} | {rate:,.0f} | {rate / FPS:,.0f} | {rate / drawing:.2f} |")
-    if args.json is not None:
-        write_json(args.json, rates)
+def main(argv: list[str] | None = None) -> int:
+    """Run the benchmark that `argv` (default: the process's own) names; 2 on bad input."""
+    options = vars(build_parser().parse_args(argv))
+    module, out = benchmarks()[options.pop("name")], options.pop("json")
+
+    def run() -> None:
+        figures = module.measure(**options)
+        print(module.table(figures))
+        if out is not None:
+            write_json(out, figures)
+
+    return exit_status(run)
 
 
 if __name__ == "__main__":
-    sys.exit(exit_status(main))
+    sys.exit(main())

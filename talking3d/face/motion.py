@@ -1,6 +1,6 @@
 """Motion: how a template's vertices move over time, stored as coefficients of a basis or as plain offsets."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -58,6 +58,11 @@ class Motion:
     @property
     def n_frames(self) -> int:
         return len(self.offsets if self.coefficients is None else self.coefficients)
+
+    def part(self, frames: slice | np.ndarray) -> "Motion":
+        """The motion of these frames: a slice, or their numbers (N,)."""
+        arrays = {name: getattr(self, name) for name in ("coefficients", "offsets", "head_pose")}
+        return replace(self, **{name: value[frames] for name, value in arrays.items() if value is not None})
 
     def offsets_for(self, template: FaceTemplate) -> np.ndarray:
         """Offsets (T, V, 3) metres for a template of the same topology; InputError for any other."""

@@ -1,19 +1,28 @@
-"""Motion files to lip crops on disk, with the manifest that a recogniser trains from."""
+"""Motion files to lip crops on disk, with the manifest that a recogniser trains from: of a hundred clips or a million.
+
+out_dir/settings.json           how the clips are drawn; written first
+out_dir/lips/000/<utt_id>.mp4   at most 1000 to a folder
+out_dir/failed.jsonl            while some rows could not be drawn: utt_id and reason
+out_dir/manifest.jsonl          once every clip is there
+"""
 
 import functools
 import hashlib
 import json
 import logging
+import os
+import shutil
 from collections.abc import Iterator
-from concurrent.futures import as_completed
+from concurrent.futures import FIRST_COMPLETED, wait
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from tqdm import tqdm
 
 from avsr.data.manifest import write_manifest
 from avsr.errors import InputError
-from avsr.files import write_json
+from avsr.files import write_json, write_jsonl
 from avsr.media.timing import FPS
 from avsr.media.video import write_lips
 from avsr.parallel import worker_pool
@@ -23,40 +32,92 @@ from talking3d.render.look import Look, random_look
 from talking3d.render.renderer import render_lips
 
 # Goes into each look's seed and into settings.json: raise it when the same motion is drawn differently.
-DRAWING = 2
+DRAWING = 3
+LOOKS = ("random", "plain")
+CLIPS_A_FOLDER = 1000
+CLIPS_A_TASK = 8  # drawn by a process before it reports
+TASKS_AHEAD = 4  # waiting for each process
+NAMED = 3  # failures in the error's message; failed.jsonl has them all
 
 logger = logging.getLogger(__name__)
 
 
-def draw_lip_clips(rows: list[dict], out_dir: str | Path, *, generator: str, n_jobs: int = 1, seed: int = 0) -> Path:
-    """Draw each row's motion on its template to out_dir/lips/<utt_id>.mp4 and write out_dir/manifest.jsonl.
+class Job(NamedTuple):
+    """One clip to draw."""
 
-    rows: manifest rows with `motion` and `template` (files). generator: what made the motion, for the manifest. Each
-    utterance gets a light, background and lens of its own that depend on `seed` and its id only: the clips are the same
-    bytes for any n_jobs, order or company. Clips that are there already are kept, so an interrupted run is resumed.
+    utt_id: str
+    motion: str
+    template: str
+    clip: str
+    look: str
+    seed: int
 
-    Returns the manifest's path: the rows with `lips`, source="rendered" and `generator` set.
 
-    Raises InputError: no rows, a row without motion or template, a bad motion or template (naming the utterance), or
-    an out_dir that was drawn with another seed.
+def draw_lip_clips(
+    rows: list[dict], out_dir: str | Path, *, generator: str, n_jobs: int = 1, seed: int = 0, look: str = "random"
+) -> Path:
+    """Draw each row's motion on its template to out_dir/lips/NNN/<utt_id>.mp4 and write out_dir/manifest.jsonl.
+
+    Clips are the same bytes for any n_jobs, order or company: all that is random depends on `seed` and the utterance's
+    id only. Clips that are there already are kept, wherever in lips/ they lie; new ones go to the folder that their
+    row's number gives. So a run that was stopped, even killed, is taken up again. Two runs at once into one out_dir
+    would disturb each other.
+
+    A row that cannot be drawn does not stop the others. But then no manifest is written: the rows and reasons are in
+    out_dir/failed.jsonl, and the next run tries them again.
+
+    Args:
+        rows: manifest rows with `motion` and `template` (files).
+        generator: what made the motion, for the manifest.
+        look: "random": each utterance has a light, background, stance, lens and codec of its own (`random_look`);
+            "plain": all have the default `Look`.
+
+    Returns:
+        the manifest's path: the rows with `lips`, source="rendered" and `generator` set.
+
+    Raises:
+        InputError: before anything is drawn: an unknown look, no rows, a utt_id used twice, a row without motion or
+            template, an out_dir that was drawn with another seed or look. At once: a clip that cannot be written (a
+            full disk). After all the others are drawn: rows with a bad motion or template.
     """
+    if look not in LOOKS:
+        raise InputError(f"unknown look {look!r}: expected one of {', '.join(LOOKS)}")
     out_dir = Path(out_dir)
     _check_rows(rows)
-    _claim(out_dir, {"drawing": DRAWING, "seed": seed})
-    clips = {row["utt_id"]: out_dir / "lips" / f"{row['utt_id']}.mp4" for row in rows}
-    todo = [
-        (row["utt_id"], str(row["motion"]), str(row["template"]), str(clips[row["utt_id"]]), seed)
-        for row in rows
-        if not clips[row["utt_id"]].exists()
+    _claim(out_dir, {"drawing": DRAWING, "look": look, "seed": seed})
+    found = _clips_in(out_dir / "lips")
+    clips = [
+        found.get(f"{row['utt_id']}.mp4", out_dir / "lips" / f"{i // CLIPS_A_FOLDER:03d}" / f"{row['utt_id']}.mp4")
+        for i, row in enumerate(rows)
     ]
-    logger.info("drawing lips: %d of %d clips to draw in %s", len(todo), len(rows), out_dir)
-    for _ in tqdm(_run(todo, n_jobs), total=len(todo), desc="drawing lips", unit="clip", disable=None):
-        pass
+    jobs = [
+        Job(row["utt_id"], str(row["motion"]), str(row["template"]), str(clip), look, seed)
+        for row, clip in zip(rows, clips, strict=True)
+        if f"{row['utt_id']}.mp4" not in found
+    ]
+    logger.info("drawing lips: %d of %d clips to draw in %s", len(jobs), len(rows), out_dir)
+    failed, n_drawn = [], 0
+    with tqdm(total=len(jobs), desc="drawing lips", unit="clip", disable=None) as progress:
+        for failures, n_more in _run(jobs, n_jobs):
+            failed += failures
+            progress.update(n_more)
+            n_before, n_drawn = n_drawn, n_drawn + n_more
+            if 10 * n_drawn // len(jobs) > 10 * n_before // len(jobs):
+                logger.info("drawing lips: %d of %d clips done", n_drawn, len(jobs))
+    _report(out_dir, failed, len(rows))
     drawn = {"source": "rendered", "generator": generator}
     manifest = out_dir / "manifest.jsonl"
-    write_manifest(manifest, [row | {"lips": str(clips[row["utt_id"]])} | drawn for row in rows])
+    write_manifest(manifest, [row | {"lips": str(clip)} | drawn for row, clip in zip(rows, clips, strict=True)])
     logger.info("drew lips: %s", manifest)
     return manifest
+
+
+def clip_look(utt_id: str, seed: int, look: str = "random") -> Look:
+    """The look that an utterance is drawn with."""
+    if look == "plain":
+        return Look()
+    digest = hashlib.sha256(f"{DRAWING}/{seed}/{utt_id}".encode()).digest()
+    return random_look(np.random.default_rng(int.from_bytes(digest[:8], "big")))
 
 
 def _check_rows(rows: list[dict]) -> None:
@@ -71,8 +132,6 @@ def _check_rows(rows: list[dict]) -> None:
         for field in ("motion", "template"):
             if row.get(field) is None:
                 raise InputError(f"utterance {utt_id!r} has no {field}: drawing lips needs motion and template files")
-            if not Path(row[field]).is_file():
-                raise InputError(f"utterance {utt_id!r}: {field} {row[field]} doesn't exist")
 
 
 def _claim(out_dir: Path, settings: dict) -> None:
@@ -86,34 +145,81 @@ def _claim(out_dir: Path, settings: dict) -> None:
         raise InputError(f"{out_dir} holds clips drawn with {found}, not {settings}: draw into another folder")
 
 
-def _run(todo: list[tuple], n_jobs: int) -> Iterator[None]:
-    if n_jobs <= 1 or len(todo) <= 1:
-        for job in todo:
-            yield _draw_clip(*job)
+def _clips_in(lips: Path) -> dict[str, Path]:
+    """The clips by their names below lips/NNN/; what a killed run was writing is removed."""
+    clips: dict[str, Path] = {}
+    for shard in sorted(lips.glob("[0-9][0-9][0-9]*")):
+        for folder, folders, files in os.walk(shard):
+            for name in [name for name in folders if name.startswith(".")]:
+                shutil.rmtree(Path(folder, name))
+                folders.remove(name)
+            for name in files:
+                path = Path(folder, name)
+                if path.stat().st_size > 0:  # a computer that crashed may leave empty files
+                    clips[str(path.relative_to(shard))] = path
+    return clips
+
+
+def _report(out_dir: Path, failed: list[dict], n_rows: int) -> None:
+    path = out_dir / "failed.jsonl"
+    if not failed:
+        path.unlink(missing_ok=True)
         return
-    # The first clip is drawn here, so that numba's kernels are compiled and cached once, before the workers load them.
-    yield _draw_clip(*todo[0])
-    with worker_pool(min(n_jobs, len(todo) - 1)) as pool:
-        for job in as_completed([pool.submit(_draw_clip, *job) for job in todo[1:]]):
-            yield job.result()
+    failed.sort(key=lambda failure: failure["utt_id"])
+    write_jsonl(path, failed)
+    reasons = "; ".join(f"utterance {failure['utt_id']!r}: {failure['reason']}" for failure in failed[:NAMED])
+    more = f"; and {len(failed) - NAMED} more" if len(failed) > NAMED else ""
+    raise InputError(
+        f"{len(failed)} of {n_rows} utterances could not be drawn, the others are: {reasons}{more}. All are in {path}; "
+        "mend or remove these rows and draw again"
+    )
 
 
-def _draw_clip(utt_id: str, motion_path: str, template_path: str, clip_path: str, seed: int) -> None:
-    try:
-        template = _load_template(template_path)
-        motion = Motion.load(motion_path)
-        if motion.fps != FPS:
-            raise InputError(f"{motion_path} runs at {motion.fps} fps, expected {FPS}: resample it first")
-        lips = render_lips(template, motion.offsets_for(template), motion.head_pose, clip_look(utt_id, seed))
-    except InputError as error:
-        raise InputError(f"utterance {utt_id!r}: {error}") from error
-    write_lips(clip_path, lips)
+def _run(jobs: list[Job], n_jobs: int) -> Iterator[tuple[list[dict], int]]:
+    """Draw the clips; yield (failures, number of clips) as tasks are done. Failures are utt_id and reason."""
+    jobs = sorted(jobs, key=lambda job: job.template)  # a process that stays with a face loads and shades it once
+    tasks = [jobs[i : i + CLIPS_A_TASK] for i in range(0, len(jobs), CLIPS_A_TASK)]
+    if n_jobs > 1 and len(jobs) > 1 and len(tasks) < 2 * n_jobs:
+        tasks = [[job] for job in jobs]
+    if n_jobs <= 1 or len(tasks) <= 1:
+        for task in tasks:
+            for job in task:
+                yield _draw_clips([job])
+        return
+    # The first is drawn here, so that numba's kernels are compiled and cached once, before the workers load them.
+    yield _draw_clips(tasks[0][:1])
+    tasks[0] = tasks[0][1:]
+    with worker_pool(min(n_jobs, len(tasks))) as pool:
+        waiting = set()
+        for task in filter(None, tasks):
+            waiting.add(pool.submit(_draw_clips, task))
+            if len(waiting) >= TASKS_AHEAD * n_jobs:
+                done, waiting = wait(waiting, return_when=FIRST_COMPLETED)
+                yield from (future.result() for future in done)
+        while waiting:
+            done, waiting = wait(waiting, return_when=FIRST_COMPLETED)
+            yield from (future.result() for future in done)
 
 
-def clip_look(utt_id: str, seed: int) -> Look:
-    """The look that an utterance is drawn with."""
-    digest = hashlib.sha256(f"{DRAWING}/{seed}/{utt_id}".encode()).digest()
-    return random_look(np.random.default_rng(int.from_bytes(digest[:8], "big")))
+def _draw_clips(task: list[Job]) -> tuple[list[dict], int]:
+    failures = []
+    for job in task:
+        try:
+            _draw_clip(job)
+        except InputError as error:
+            failures.append({"utt_id": job.utt_id, "reason": str(error)})
+        except OSError as error:
+            raise InputError(f"cannot write {job.clip}: {error}; mend that and draw again, it will go on") from error
+    return failures, len(task)
+
+
+def _draw_clip(job: Job) -> None:
+    template = _load_template(job.template)
+    motion = Motion.load(job.motion)
+    if motion.fps != FPS:
+        raise InputError(f"{job.motion} runs at {motion.fps} fps, expected {FPS}: resample it first")
+    look = clip_look(job.utt_id, job.seed, job.look)
+    write_lips(job.clip, render_lips(template, motion.offsets_for(template), motion.head_pose, look))
 
 
 @functools.lru_cache(maxsize=64)

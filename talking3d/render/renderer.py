@@ -11,6 +11,7 @@ import numpy as np
 
 from avsr.errors import InputError
 from avsr.media.lips import SIZE, crop_transforms
+from avsr.media.video import recompress
 from talking3d.face.template import FaceTemplate
 from talking3d.render import kernels
 from talking3d.render.camera import (
@@ -22,7 +23,7 @@ from talking3d.render.camera import (
     portrait_camera,
 )
 from talking3d.render.culling import EVERYWHERE, part_in_view
-from talking3d.render.film import develop, gray_equivalent
+from talking3d.render.film import develop, gray_equivalent, open_shutter
 from talking3d.render.look import Look
 from talking3d.render.occlusion import ambient_share, key_share
 from talking3d.render.rasterize import chosen_backend
@@ -63,10 +64,11 @@ def render_lips(
     """
     look = Look() if look is None else look
     check_motion(template, offsets, head_pose)
-    rng = np.random.default_rng(look.seed)
+    rng, head_pose = np.random.default_rng(look.seed), look.stance(head_pose, len(offsets))
     shot = lip_shot(template, offsets, head_pose, look, rng)
     pictures = _draw(template, offsets, head_pose, look, shot, rng, samples, backend)
-    return np.stack([picture[..., 0] for picture in pictures])
+    lips = np.stack([picture[..., 0] for picture in pictures])
+    return lips if look.codec_crf is None else recompress(lips, look.codec_crf)
 
 
 def render_face(
@@ -94,7 +96,7 @@ def stream_face(
     """`render_face` one frame (size, size, 3) at a time, for clips whose frames don't fit in memory."""
     look = Look() if look is None else look
     check_motion(template, offsets, head_pose)
-    shot = face_shot(template, len(offsets), look, size)
+    shot, head_pose = face_shot(template, len(offsets), look, size), look.stance(head_pose, len(offsets))
     return _draw(template, offsets, head_pose, look, shot, np.random.default_rng(look.seed), SAMPLES, backend)
 
 
@@ -106,8 +108,8 @@ def lip_shot(template, offsets, head_pose, look: Look, rng: np.random.Generator 
         crops = compose(_crop_jitter(look, len(offsets), rng), crops)
     top, bottom = (gray_equivalent(np.array(color, np.float32)[None]) for color in look.background)
     down = np.linspace(0, 1, SIZE, dtype=np.float32)[:, None, None]
-    background = np.broadcast_to(top + (bottom - top) * down, (SIZE, SIZE, 1))
-    return Shot(camera, crops, np.ascontiguousarray(background))
+    background = (top + (bottom - top) * down) * look.texture(SIZE)[..., None]
+    return Shot(camera, crops, background)
 
 
 def face_shot(template: FaceTemplate, n_frames: int, look: Look, size: int) -> Shot:
@@ -116,8 +118,8 @@ def face_shot(template: FaceTemplate, n_frames: int, look: Look, size: int) -> S
     top, bottom = np.array(look.background, np.float32)
     y, x = np.meshgrid(np.linspace(-1, 1, size), np.linspace(-1, 1, size), indexing="ij")
     distance = np.clip(np.hypot(x, y + 0.3) / 1.5, 0, 1)[..., None]  # a soft glow behind the head
-    background = (top + (bottom - top) * distance**2 * (3 - 2 * distance)).astype(np.float32)
-    return Shot(portrait_camera(template.verts, size), still, background)
+    background = (top + (bottom - top) * distance**2 * (3 - 2 * distance)) * look.texture(size)[..., None]
+    return Shot(portrait_camera(template.verts, size), still, background.astype(np.float32))
 
 
 def check_motion(template: FaceTemplate, offsets: np.ndarray, head_pose: np.ndarray | None) -> None:
@@ -178,7 +180,7 @@ def _draw(template, offsets, head_pose, look, shot: Shot, rng, samples: int, bac
         linear = _draw_compiled(template, offsets, head_pose, look, shot, samples)
     else:
         linear = _draw_by_twin(template, offsets, head_pose, look, shot, samples, backend)
-    for picture in linear:
+    for picture in open_shutter(linear, look.trail):
         yield develop(picture, look.blur_px, look.pixel_noise, rng)
 
 
@@ -217,12 +219,12 @@ def _draw_compiled(template, offsets, head_pose, look, shot: Shot, samples: int)
         kernels.note_outside(outside, *size, *placed(t))
     mesh = part_in_view(template.faces, surface.interior_faces, outside)
     kept_inside = np.flatnonzero(np.isin(surface.interior_verts, mesh.kept))
-    surface, light = surface.of_verts(mesh.kept), at_rest[mesh.kept]
+    surface, light, inside = surface.of_verts(mesh.kept), at_rest[mesh.kept], inside[:, kept_inside]
     face_index, scratch = np.empty(size, np.int32), np.empty(size, np.float32)
     for t in range(len(offsets)):
         verts, points, inverse_depth = kernels.project_frame(mesh.kept, *placed(t))
         kernels.rasterize_frame(points, inverse_depth, mesh.faces, mesh.outer, mesh.inner, False, face_index, scratch)
-        light[surface.interior_verts] = inside[t, kept_inside]
+        light[surface.interior_verts] = inside[t]
         colors = radiance(verts, vertex_normals(verts, mesh.around), eye, surface, light, lights)
         values = gray_equivalent(colors) if n_channels == 1 else colors
         yield kernels.picture_frame(points, inverse_depth, mesh.faces, face_index, values, shot.background)

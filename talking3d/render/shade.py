@@ -22,7 +22,7 @@ LAMPS_AND_SKY = (1.5, 1.5, 1.0)  # powers of that share: lamps shine aslant, a s
 # region: (wrap of red, green, blue; specular strength; shininess). Later rows win where regions overlap.
 SKIN = (0.45, 0.28, 0.20, 0.10, 14.0)
 MATERIALS = {
-    "hair": (0.15, 0.15, 0.15, 0.12, 18.0),
+    "hair": (0.15, 0.15, 0.15, 0.05, 10.0),
     "shirt": (0.25, 0.25, 0.25, 0.03, 8.0),
     "lips": (0.35, 0.18, 0.15, 0.26, 42.0),
     "eyes": (0.20, 0.20, 0.20, 0.85, 110.0),

@@ -55,6 +55,8 @@ def test_a_motion_file_that_rests_in_silence(talker, speech, tmp_path):
 
 
 def test_a_clip_with_the_sound(talker, speech, tmp_path):
+    animate(speech, tmp_path / "small.mp4", talker, size=64)
+    assert read_frames(tmp_path / "small.mp4").shape == (40, 64, 64, 3)
     animate(speech, tmp_path / "clip.mp4", talker)
     frames = read_frames(tmp_path / "clip.mp4")
     assert frames.shape == (40, 512, 512, 3)

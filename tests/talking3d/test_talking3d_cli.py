@@ -112,7 +112,8 @@ def _drawable(folder, generators):
 
 def test_draw_makes_lip_crops(tmp_path):
     manifest = _drawable(tmp_path, ["audio2mesh", "audio2mesh"])
-    assert main(["draw", str(manifest), "--out", str(tmp_path / "drawn")]) == 0
+    assert main(["draw", str(manifest), "--out", str(tmp_path / "drawn"), "--look", "plain"]) == 0
+    assert json.loads((tmp_path / "drawn" / "settings.json").read_text())["look"] == "plain"
     rows = read_manifest(tmp_path / "drawn" / "manifest.jsonl", need=("lips",))
     assert {(row["generator"], row["source"]) for row in rows} == {("audio2mesh", "rendered")}
     assert read_lips(rows[0]["lips"]).shape == (3, 96, 96)
@@ -156,12 +157,23 @@ def test_render_draws_a_motion_file(tmp_path):
     assert out.stat().st_size > 0
 
 
+def test_sheet_and_compare_draw_motion_files(tmp_path):
+    _drawable(tmp_path, [None, None])
+    zero, one = str(tmp_path / "0.npz"), str(tmp_path / "1.npz")
+    assert main(["sheet", zero, "--out", str(tmp_path / "s.png"), "--times", "0", "0.08", "--view", "lips"]) == 0
+    arguments = ["--labels", "none", "some", "--size", "64", "--out", str(tmp_path / "c.mp4")]
+    assert main(["compare", zero, one, *arguments]) == 0
+    assert (tmp_path / "s.png").stat().st_size > 0 and (tmp_path / "c.mp4").stat().st_size > 0
+
+
 @pytest.mark.parametrize(
     "arguments, message",
     [
         (["animate", "absent.wav", "--out", "x.npz"], "absent.wav: no such audio file"),
         (["animate", "absent.wav", "--out", "x.gif"], "cannot write '.gif'; use .mp4 or .npz"),
         (["render", "absent.npz", "--out", "x.mp4"], "absent.npz"),
+        (["sheet", "absent.npz", "--out", "x.png"], "absent.npz"),
+        (["compare", "absent.npz", "--out", "x.mp4"], "absent.npz"),
         (["train", "absent.yaml"], "absent.yaml: no such config file"),
         (["predict", "absent.jsonl", "--out", "x"], "absent.jsonl"),
         (["draw", "absent.jsonl", "--out", "x"], "absent.jsonl"),

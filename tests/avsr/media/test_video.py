@@ -13,7 +13,16 @@ from av.stream import Disposition
 from avsr.errors import InputError
 from avsr.media.audio import read_audio
 from avsr.media.lips import SIZE
-from avsr.media.video import has_audio, has_video, read_frames, read_lips, stream_frames, write_lips, write_video
+from avsr.media.video import (
+    has_audio,
+    has_video,
+    read_frames,
+    read_lips,
+    recompress,
+    stream_frames,
+    write_lips,
+    write_video,
+)
 
 
 def _levels(n_frames: int, height: int = 32, width: int = 48) -> np.ndarray:
@@ -250,3 +259,33 @@ def test_no_pictures_are_refused(tmp_path):
 def test_lips_of_another_type_are_refused(tmp_path):
     with pytest.raises(InputError, match="must be .* uint8, got .* float64"):
         write_lips(tmp_path / "a.mp4", np.zeros((2, SIZE, SIZE)))
+
+
+@pytest.mark.parametrize("shape", [(7, 48, 64), (7, 48, 64, 3)])
+def test_recompressed_in_memory_the_worse_the_higher_the_crf(shape):
+    y, x = np.mgrid[:48, :64]
+    pictures = np.stack([128 + 90 * np.sin(0.2 * x + 0.3 * y + t) * np.cos(0.15 * y) for t in range(7)])
+    noise = np.random.default_rng(0).normal(0, 4, (7, 48, 64))
+    pictures = np.clip(pictures + noise, 0, 255).astype(np.uint8)
+    if len(shape) == 4:
+        pictures = np.repeat(pictures[..., None], 3, axis=-1)
+    errors = []
+    for crf in (10, 24, 36):
+        coded = recompress(pictures, crf)
+        assert coded.shape == shape and coded.dtype == np.uint8
+        assert np.array_equal(coded, recompress(pictures, crf))
+        errors.append(np.abs(coded.astype(int) - pictures).mean())
+        by_frame = np.abs(coded[:, None].astype(int) - pictures[None]).reshape(7, 7, -1).mean(axis=-1)
+        assert (by_frame.argmin(axis=1) == np.arange(7)).all()  # no frame is lost or late
+    assert errors[0] < 2 < errors[2] and errors == sorted(errors)
+
+
+def test_one_picture_recompressed():
+    assert recompress(np.full((1, 96, 96), 90, np.uint8), 30).shape == (1, 96, 96)
+
+
+def test_what_cannot_be_recompressed():
+    with pytest.raises(InputError, match="crf must be 0 to 51, got 52"):
+        recompress(np.zeros((2, 4, 4), np.uint8), 52)
+    with pytest.raises(InputError, match="pictures are 5x4; H.264 needs even sides"):
+        recompress(np.zeros((2, 4, 5, 3), np.uint8), 20)

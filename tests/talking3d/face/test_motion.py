@@ -47,6 +47,15 @@ def test_a_motion_moves_any_identity_of_its_topology(face):
     assert some_motion(face).offsets_for(person).shape == (6, *face.verts.shape)
 
 
+def test_a_part_has_the_frames_asked_for(face):
+    motion = some_motion(face, head_pose=np.random.default_rng(1).normal(size=(6, 6)))
+    for frames in (slice(2, 4), np.array([5, 0])):
+        part = motion.part(frames)
+        np.testing.assert_array_equal(part.coefficients, motion.coefficients[frames])
+        np.testing.assert_array_equal(part.head_pose, motion.head_pose[frames])
+        assert part.n_frames == 2 and part.offsets is None and part.topology_hash == motion.topology_hash
+
+
 def test_another_topology_is_refused(face):
     other = replace(face, faces=face.faces[:-1], name="other")
     with pytest.raises(InputError, match="was made for 'procedural' .* cannot move 'other'"):

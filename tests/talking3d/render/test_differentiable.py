@@ -30,13 +30,22 @@ def offsets(face):
     return face.offsets(coefficients)
 
 
+# what is done to a clip's head pose before it is drawn, or to its pictures after
+UNTREATED = {
+    "pixel_noise": 0.0,
+    "blur_px": 0.0,
+    "trail": 0.0,
+    "codec_crf": None,
+    "head_turn": (0.0,) * 3,
+    "head_sway": 0.0,
+}
 POSE = np.array([[0, 0, 0, 0, 0, 0], [0.1, 0.2, -0.1, 0.01, 0, 0.02]] * 2, np.float32)
 
 
 @pytest.mark.parametrize("samples", [1, 2, 3])
 @pytest.mark.parametrize("backend", ["cpu", "torch"])
 def test_lips_are_the_compiled_ones(face, offsets, backend, samples):
-    look = replace(random_look(np.random.default_rng(1)), pixel_noise=0.0, blur_px=0.0)
+    look = replace(random_look(np.random.default_rng(1)), **UNTREATED)
     compiled = render_lips(face, offsets, POSE, look, samples=samples)
     painter = Painter(face, look, samples=samples, backend=backend)
     shot = lip_shot(face, offsets, POSE, look, np.random.default_rng(look.seed))

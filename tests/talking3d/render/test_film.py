@@ -2,7 +2,15 @@
 
 import numpy as np
 
-from talking3d.render.film import LUMA_601, develop, gray_equivalent, linear_to_srgb, srgb_to_linear
+from talking3d.render.film import (
+    LUMA_601,
+    NOISE_BANK,
+    develop,
+    gray_equivalent,
+    linear_to_srgb,
+    open_shutter,
+    srgb_to_linear,
+)
 
 
 def test_srgb_at_known_points_and_back():
@@ -44,3 +52,26 @@ def test_noise_has_its_strength_and_comes_from_rng():
     assert np.array_equal(one, same) and not np.array_equal(one, other)
     assert abs(one.astype(float).std() - 0.02 * 255) < 0.2
     assert abs(one.mean() - develop(gray).mean()) < 0.5
+
+
+def test_noise_is_white_and_new_in_each_picture():
+    rng = np.random.default_rng(3)
+    gray = np.full((96, 96, 1), 0.2, np.float32)
+    noise = np.stack([develop(gray, 0, 0.04, rng)[..., 0] for _ in range(40)]).astype(float)
+    noise = (noise - noise.mean()) / noise.std()
+    neighbours = [noise[:, :, 1:] * noise[:, :, :-1], noise[:, 1:] * noise[:, :-1], noise[1:] * noise[:-1]]
+    assert all(abs(product.mean()) < 0.02 for product in neighbours)
+    assert abs((noise**4).mean() - 3) < 0.1  # normal
+
+
+def test_a_picture_larger_than_the_bank_of_noise():
+    side = int(NOISE_BANK**0.5) + 1
+    noisy = develop(np.full((side, side, 1), 0.2, np.float32), 0, 0.02, np.random.default_rng(0))
+    assert abs(noisy.astype(float).std() - 0.02 * 255) < 0.2
+
+
+def test_an_open_shutter_mixes_in_the_picture_before():
+    light = [np.full((2, 2, 1), value, np.float32) for value in (0.0, 1.0, 1.0, 0.0)]
+    mixed = [float(picture[0, 0, 0]) for picture in open_shutter(iter(light), 0.25)]
+    assert np.allclose(mixed, [0.0, 0.75, 1.0, 0.25])
+    assert all(a is b for a, b in zip(open_shutter(iter(light), 0.0), light, strict=True))

@@ -1,16 +1,25 @@
 """Motion files to lip clips: bytes that depend on nothing but motion, template, seed and id; resuming; errors."""
 
+import errno
 import json
+import logging
+import os
+import subprocess
+import sys
+import time
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 
-from avsr.data.manifest import read_manifest
+from avsr.data.manifest import read_manifest, write_manifest
 from avsr.errors import InputError
+from avsr.files import read_jsonl
 from avsr.media.video import read_lips
 from talking3d.face.motion import Motion
 from talking3d.face.procedural import procedural_face
+from talking3d.render import lip_clips
 from talking3d.render.lip_clips import clip_look, draw_lip_clips
 from talking3d.render.renderer import render_lips
 
@@ -42,7 +51,8 @@ def corpus(tmp_path_factory):
 
 
 def contents(folder):
-    return {path.name: path.read_bytes() for path in sorted((folder / "lips").glob("*"))}
+    """Bytes of the files below lips/, whatever their folders."""
+    return {path.name: path.read_bytes() for path in sorted((folder / "lips").rglob("*")) if path.is_file()}
 
 
 def test_clips_and_manifest(corpus, tmp_path):
@@ -63,7 +73,9 @@ def test_clips_and_manifest(corpus, tmp_path):
 def test_bytes_do_not_depend_on_processes_order_or_company(corpus, tmp_path):
     rows, _ = corpus
     draw_lip_clips(rows, tmp_path / "one", generator="rules")
-    draw_lip_clips(rows[::-1], tmp_path / "two", generator="rules", n_jobs=2)
+    with pytest.raises(InputError, match="1 of 5 .*'bad'"):  # errors come out of worker processes too
+        bad = rows[0] | {"utt_id": "bad", "motion": rows[0]["template"]}
+        draw_lip_clips([*rows[::-1], bad], tmp_path / "two", generator="rules", n_jobs=2)
     draw_lip_clips(rows[1:2], tmp_path / "alone", generator="rules")
     straight = contents(tmp_path / "one")
     assert len(straight) == 4
@@ -73,27 +85,139 @@ def test_bytes_do_not_depend_on_processes_order_or_company(corpus, tmp_path):
     assert all(data != straight[name] for name, data in contents(tmp_path / "other_seed").items())
 
 
-def test_an_interrupted_run_is_resumed(corpus, tmp_path):
+def test_a_plain_look_is_the_default_one(corpus, tmp_path):
+    rows, face = corpus
+    manifest = draw_lip_clips(rows[:2], tmp_path, generator="rules", look="plain")
+    motion = Motion.load(rows[1]["motion"])
+    expected = render_lips(face, motion.offsets_for(face), motion.head_pose)
+    got = read_lips(read_manifest(manifest, need=("lips",))[1]["lips"])
+    assert np.abs(got.astype(int) - expected).mean() < 2
+    assert clip_look("speaker-1", 0) == clip_look("speaker-1", 0) != clip_look("speaker-1", 1) != clip_look("a", 1)
+
+
+def test_a_bad_row_is_reported_when_the_others_are_drawn(corpus, tmp_path):
     rows, _ = corpus
     draw_lip_clips(rows, tmp_path / "straight", generator="rules")
-    broken = [*rows[:2], rows[2] | {"motion": rows[2]["template"]}]  # the third fails
-    with pytest.raises(InputError, match="speaker-2"):
-        draw_lip_clips(broken, tmp_path / "resumed", generator="rules")
-    assert not (tmp_path / "resumed" / "manifest.jsonl").exists()
-    kept = {path.name: path.stat().st_mtime_ns for path in (tmp_path / "resumed" / "lips").glob("*")}
-    assert sorted(kept) == ["speaker-0.mp4", "speaker-1.mp4"]
-    draw_lip_clips(rows, tmp_path / "resumed", generator="rules")
-    for name, written in kept.items():
-        assert (tmp_path / "resumed" / "lips" / name).stat().st_mtime_ns == written  # not drawn again
-    assert contents(tmp_path / "resumed") == contents(tmp_path / "straight")
+    broken = [rows[0] | {"motion": rows[0]["template"]}, *rows[1:]]
+    out = tmp_path / "out"
+    message = r"1 of 4 utterances could not be drawn, the others are: utterance 'speaker-0': .*; mend or remove"
+    with pytest.raises(InputError, match=message):
+        draw_lip_clips(broken, out, generator="rules", n_jobs=1)
+    assert not (out / "manifest.jsonl").exists()
+    (failure,) = read_jsonl(out / "failed.jsonl")
+    assert failure["utt_id"] == "speaker-0" and rows[0]["template"] in failure["reason"]
+    kept = {path: path.stat().st_mtime_ns for path in (out / "lips").rglob("*.mp4")}
+    assert sorted(path.name for path in kept) == ["speaker-1.mp4", "speaker-2.mp4", "speaker-3.mp4"]
+    draw_lip_clips(rows, out, generator="rules")
+    assert all(path.stat().st_mtime_ns == written for path, written in kept.items())  # not drawn again
+    assert contents(out) == contents(tmp_path / "straight")
+    assert not (out / "failed.jsonl").exists()
 
 
-def test_a_folder_drawn_with_another_seed(corpus, tmp_path):
+def test_many_failures_are_counted_and_listed_in_a_file(corpus, tmp_path):
+    rows, _ = corpus
+    absent = [row | {"motion": str(tmp_path / "absent.npz")} for row in rows]
+    with pytest.raises(
+        InputError, match=r"4 of 4 .*'speaker-0': motion .*absent.npz: no such file.*; and 1 more\. All"
+    ):
+        draw_lip_clips(absent, tmp_path / "out", generator="rules")
+    assert [failure["utt_id"] for failure in read_jsonl(tmp_path / "out" / "failed.jsonl")] == [
+        f"speaker-{number}" for number in range(4)
+    ]
+
+
+def test_clips_are_shared_out_to_folders_by_their_rows(corpus, tmp_path, monkeypatch):
+    rows, _ = corpus
+    monkeypatch.setattr(lip_clips, "CLIPS_A_FOLDER", 2)
+    rows = [*rows[:3], rows[3] | {"utt_id": "film/speaker-3"}]
+    manifest = draw_lip_clips(rows, tmp_path, generator="rules")
+    lips = {row["utt_id"]: row["lips"] for row in read_manifest(manifest, need=("lips",))}
+    below = {utt_id: str(Path(path).relative_to(tmp_path / "lips")) for utt_id, path in lips.items()}
+    assert below == {
+        "speaker-0": "000/speaker-0.mp4",
+        "speaker-1": "000/speaker-1.mp4",
+        "speaker-2": "001/speaker-2.mp4",
+        "film/speaker-3": "001/film/speaker-3.mp4",
+    }
+    written = {path: Path(path).stat().st_mtime_ns for path in lips.values()}
+    draw_lip_clips(rows[::-1], tmp_path, generator="rules")  # found again, though other rows come first now
+    assert {row["utt_id"]: row["lips"] for row in read_manifest(manifest, need=("lips",))} == lips
+    assert {path: Path(path).stat().st_mtime_ns for path in lips.values()} == written
+
+
+def test_what_was_half_written_does_not_count(corpus, tmp_path):
+    rows, _ = corpus
+    draw_lip_clips(rows[:2], tmp_path, generator="rules")
+    straight = contents(tmp_path)
+    folder = tmp_path / "lips" / "000"
+    (folder / ".speaker-0.abcd").mkdir()  # as a killed writer leaves it
+    (folder / "speaker-0.mp4").rename(folder / ".speaker-0.abcd" / "speaker-0.mp4")
+    (folder / "speaker-1.mp4").write_bytes(b"")
+    draw_lip_clips(rows[:2], tmp_path, generator="rules")
+    assert contents(tmp_path) == straight
+    assert not list(folder.glob(".*"))
+
+
+def test_killed_outright_it_goes_on_to_the_same_bytes(corpus, tmp_path):
+    rows, _ = corpus
+    rows = [rows[i % 4] | {"utt_id": f"u{i:02d}"} for i in range(24)]
+    write_manifest(tmp_path / "rows.jsonl", rows)
+    script = tmp_path / "draw.py"
+    script.write_text(
+        "import sys\nfrom avsr.data.manifest import read_manifest\n"
+        "from talking3d.render.lip_clips import draw_lip_clips\n"
+        "if __name__ == '__main__':\n    rows = read_manifest(sys.argv[1], need=('motion', 'template'))\n"
+        "    draw_lip_clips(rows, sys.argv[2], generator='g')\n"
+    )
+    out = tmp_path / "killed"
+    environment = {**os.environ, "PYTHONPATH": str(Path(lip_clips.__file__).parents[2])}
+    parent = subprocess.Popen([sys.executable, script, tmp_path / "rows.jsonl", out], env=environment)
+    try:
+        deadline_s = time.monotonic() + 120
+        while len(list(out.glob("lips/*/*.mp4"))) < 2:
+            assert time.monotonic() < deadline_s and parent.poll() is None
+            time.sleep(0.005)
+    finally:
+        parent.kill()
+        parent.wait()
+    assert not (out / "manifest.jsonl").exists()
+    kept = {path: path.stat().st_mtime_ns for path in out.glob("lips/*/*.mp4")}
+    assert 2 <= len(kept) < 24
+    draw_lip_clips(rows, out, generator="g")
+    draw_lip_clips(rows, tmp_path / "straight", generator="g")
+    assert contents(out) == contents(tmp_path / "straight")
+    assert {path: path.stat().st_mtime_ns for path in kept} == kept
+
+
+def test_a_folder_drawn_with_another_seed_or_look(corpus, tmp_path):
     rows, _ = corpus
     draw_lip_clips(rows[:1], tmp_path, generator="rules", seed=1)
-    with pytest.raises(InputError, match="draw into another folder"):
-        draw_lip_clips(rows[:1], tmp_path, generator="rules", seed=2)
+    for other in ({"seed": 2}, {"seed": 1, "look": "plain"}):
+        with pytest.raises(InputError, match="draw into another folder"):
+            draw_lip_clips(rows[:1], tmp_path, generator="rules", **other)
     assert json.loads((tmp_path / "settings.json").read_text())["seed"] == 1
+
+
+def test_a_full_disk_stops_the_run(corpus, tmp_path, monkeypatch):
+    def full(path, lips):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(lip_clips, "write_lips", full)
+    with pytest.raises(InputError, match=r"cannot write .*lips/000/speaker-0.mp4: .*No space left.*draw again"):
+        draw_lip_clips(corpus[0], tmp_path, generator="rules")
+    assert not (tmp_path / "failed.jsonl").exists()
+
+
+def test_progress_is_logged(corpus, tmp_path, caplog):
+    with caplog.at_level(logging.INFO):
+        draw_lip_clips(corpus[0], tmp_path, generator="rules")
+    assert "2 of 4 clips done" in caplog.text and "4 of 4 clips done" in caplog.text
+    draw_lip_clips(corpus[0], tmp_path, generator="rules")  # nothing to draw is no trouble
+
+
+def test_an_unknown_look(corpus, tmp_path):
+    with pytest.raises(InputError, match="unknown look 'dim': expected one of random, plain"):
+        draw_lip_clips(corpus[0], tmp_path, generator="rules", look="dim")
 
 
 def save_motion(path, face, **changes):
@@ -114,7 +238,7 @@ def test_user_errors_name_the_utterance(corpus, tmp_path):
         "no utterances": [],
         r"'speaker-0' has no motion": [row | {"motion": None}],
         r"'speaker-0' has no template": [{k: v for k, v in row.items() if k != "template"}],
-        r"'speaker-0': motion .* doesn't exist": [row | {"motion": str(tmp_path / "absent.npz")}],
+        r"'speaker-0': motion .*: no such file": [row | {"motion": str(tmp_path / "absent.npz")}],
         r"'speaker-0' appears twice": [row, row],
         r"'speaker-0': .* cannot move": [row | other],
         r"'speaker-0': .*30.* fps, expected 25": [row | slow],
@@ -123,10 +247,3 @@ def test_user_errors_name_the_utterance(corpus, tmp_path):
     for message, bad in cases.items():
         with pytest.raises(InputError, match=message):
             draw_lip_clips(bad, tmp_path / "out", generator="rules")
-
-
-def test_errors_come_out_of_worker_processes(corpus, tmp_path):
-    rows, _ = corpus
-    bad = [*rows[:3], rows[3] | {"motion": rows[3]["template"]}]
-    with pytest.raises(InputError, match="speaker-3"):
-        draw_lip_clips(bad, tmp_path, generator="rules", n_jobs=2)

@@ -1,0 +1,60 @@
+"""The speed benchmarks: which there are, what the hour measures, what users get wrong."""
+
+import json
+
+import pytest
+
+from avsr.media.timing import FPS
+from benchmarks.speed import hour, paths
+from benchmarks.speed.__main__ import benchmarks, main
+from talking3d.face.motion import Motion
+from talking3d.face.template import FaceTemplate
+
+
+def test_each_module_is_a_benchmark():
+    assert {"hour", "paths", "render"} <= set(benchmarks())
+    for name, module in benchmarks().items():
+        assert callable(module.measure) and callable(module.table) and f"benchmarks.speed {name}" in module.__doc__
+
+
+def test_a_minute_fraction_of_the_hour(tmp_path, capsys):
+    out = tmp_path / "hour.json"
+    assert main(["hour", "--minutes", "0.05", "--nj", "1", "--look", "plain", "--json", str(out)]) == 0
+    found = json.loads(out.read_text())
+    assert found["frames"] == 75 and found["clips"] == 1 and found["processes"] == 1 and found["look"] == "plain"
+    assert found["frames_per_s"] == pytest.approx(75 / found["wall_s"])
+    assert found["x_real_time"] == pytest.approx(found["frames_per_s"] / FPS)
+    assert 0.005 < found["megabytes"] < 1
+    assert "75 frames in 1 clips" in capsys.readouterr().out
+
+
+def test_the_hours_motion_is_like_speech(tmp_path):
+    rows = hour.make_motion(tmp_path, 0.6)
+    assert round(sum(row["duration_s"] for row in rows) * FPS) == 900
+    assert all(4 <= row["duration_s"] <= 10 for row in rows[:-1])
+    assert len({row["template"] for row in rows}) == len(rows) == len({row["utt_id"] for row in rows})
+    for row in rows[:3]:
+        face, motion = FaceTemplate.load(row["template"]), Motion.load(row["motion"])
+        jaw = motion.coefficients[:, face.articulation_names.index("jaw_open")]
+        opens = ((jaw[1:] > 0.2) & (jaw[:-1] <= 0.2)).sum()
+        assert 1 < opens / row["duration_s"] < 7  # a second, as syllables do
+        assert jaw[:3].max() < 0.1 > jaw[-2:].max()
+        assert motion.n_frames == round(row["duration_s"] * FPS) == len(motion.head_pose)
+    again = hour.make_motion(tmp_path / "again", 0.6)
+    first, second = (Motion.load(made[1]["motion"]) for made in (rows, again))
+    assert (first.coefficients == second.coefficients).all() and (first.head_pose == second.head_pose).all()
+
+
+def test_no_minutes_and_no_such_benchmark(capsys):
+    assert main(["hour", "--minutes", "0"]) == 2
+    assert "error: --minutes must be above 0, got 0" in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        main(["day"])
+    assert "invalid choice: 'day'" in capsys.readouterr().err
+
+
+def test_rates_as_a_table(capsys, monkeypatch, tmp_path):
+    monkeypatch.setattr(paths, "measure", lambda: {"draw lip crops, 96 px": 1000.0, "read lip crops": 4000.0})
+    assert main(["paths", "--json", str(tmp_path / "paths.json")]) == 0
+    assert "| read lip crops | 4,000 | 160 | 4.00 |" in capsys.readouterr().out
+    assert json.loads((tmp_path / "paths.json").read_text())["read lip crops"] == 4000
