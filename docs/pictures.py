@@ -1,17 +1,24 @@
 """Draws the pictures of this folder: visemes of the procedural face, close up and as lip crops, identities and looks.
 
-python docs/pictures.py
+python docs/pictures.py [--ict ICT_FACEKIT/FaceXModel]
+
+With ICT-FaceKit's published folder also the same visemes of its head, carried over by `face/transfer.py`.
 """
 
+import argparse
 from pathlib import Path
 
 import cv2
 import numpy as np
 
+from avsr.media.timing import FPS
 from talking3d.corpus.articulation import LipAperture, Style, articulate
 from talking3d.corpus.visemes import CONSONANTS, VOWELS
+from talking3d.face.ict import load_ict
+from talking3d.face.motion import Motion
 from talking3d.face.procedural import procedural_face, random_identity
 from talking3d.face.template import FaceTemplate
+from talking3d.face.transfer import transfer
 from talking3d.render.camera import portrait_camera
 from talking3d.render.compare import caption, in_rows, write_picture
 from talking3d.render.look import random_look
@@ -74,11 +81,26 @@ def _tile(picture: np.ndarray, label: str = "") -> np.ndarray:
     return np.concatenate([caption(label, SHOWN, CAPTION), shown]) if label else shown
 
 
+def carried(poses: dict[str, np.ndarray], source: FaceTemplate, target: FaceTemplate) -> dict[str, np.ndarray]:
+    """Poses of one face, label -> coefficients, as another's, which has articulators of its own."""
+    motion = Motion.of_template(source, FPS, coefficients=np.stack(list(poses.values())))
+    moved, error = transfer(motion, source, target, round_trip=False)
+    print(error)
+    return dict(zip(poses, moved.coefficients, strict=True))
+
+
 def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--ict", type=Path, help="the folder of ICT-FaceKit's meshes")
+    folder = parser.parse_args().ict
     face = procedural_face()
     poses = {phones: held(face, symbol) for phones, symbol in viseme_classes().items()}
     viseme_sheet(face, poses, HERE / "visemes.png", "close")
     viseme_sheet(face, poses, HERE / "visemes_96.png", "lips")
+    if folder is not None:
+        ict = load_ict(folder)
+        viseme_sheet(ict, carried(poses, face, ict), HERE / "visemes_ict.png", "close")
+        viseme_sheet(ict, carried(poses, face, ict), HERE / "visemes_ict_96.png", "lips")
 
     people = [random_identity(np.random.default_rng(seed)) for seed in range(LOOKS)]
     shapes = [person.offsets(np.stack([held(person, symbol) for symbol in ("", "ɑ", "i")])) for person in people]

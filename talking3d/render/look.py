@@ -13,7 +13,7 @@ TEXTURE_KNOTS = 6  # a side: blobs as large as a sixth of the picture, as of a w
 
 HEAD_TURN_DEG = (2.0, 3.0, 1.2)  # standard deviations of nod, turn and tilt, beside those of the motion itself
 CODEC_SHARE = 0.5  # of clips that went through a codec of low quality before they came here
-CODEC_CRF = (24, 32)  # from hardly visible to what video sites send to small screens
+CODEC_CRF = (20, 30)  # from hardly visible to what video sites send to small screens
 TRAIL_SHARE = 0.5  # of clips whose shutter stayed open
 
 
@@ -90,7 +90,7 @@ def random_look(rng: np.random.Generator) -> Look:
 
     Key light from -57 to 57 degrees at 0.7 to 1.1, fill 10 to 50 % of it, sky 0.18 to 0.42; exposure +-15 %; the head
     turned by some 2 to 3 degrees and swaying by up to 1; noise 0.3 to 1.2 %, blur 0.3 to 0.8 px, half the clips with a
-    trail of up to 30 %, half through H.264 at crf 24 to 32. The ranges are moderate: wider ones cost readers of real
+    trail of up to 30 %, half through H.264 at crf 20 to 30. The ranges are moderate: wider ones cost readers of real
     lips accuracy.
     """
     azimuth, height = rng.uniform(-1.0, 1.0), rng.uniform(0.0, 0.9)
