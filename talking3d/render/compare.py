@@ -133,7 +133,7 @@ def caption(text: str, width: int, height: int) -> np.ndarray:
 
 
 def in_rows(tiles: Sequence[np.ndarray], columns: int) -> np.ndarray:
-    """Equal pictures (H, W, 3) in rows of at most `columns` on paper, gaps between; both sides of the whole are even."""
+    """Equal pictures (H, W, 3) in rows of at most `columns` on paper, gaps between; both sides of it are even."""
     height, width = tiles[0].shape[:2]
     columns = min(columns, len(tiles))
     rows = -(-len(tiles) // columns)
