@@ -69,7 +69,7 @@ def contact_sheet(
     side = pictures[0].shape[0]
     captions = [caption(f"{frame / FPS:.2f} s", side, max(20, side // 10)) for frame in shown]
     tiles = [np.concatenate([above, picture]) for above, picture in zip(captions, pictures, strict=True)]
-    write_picture(out, in_rows(tiles, min(columns, len(tiles))))
+    write_picture(out, in_rows(tiles, columns))
     return (shown / FPS).tolist()
 
 
@@ -133,8 +133,9 @@ def caption(text: str, width: int, height: int) -> np.ndarray:
 
 
 def in_rows(tiles: Sequence[np.ndarray], columns: int) -> np.ndarray:
-    """Equal pictures (H, W, 3) in rows of `columns` on paper, a gap between them; both sides of the whole are even."""
+    """Equal pictures (H, W, 3) in rows of at most `columns` on paper, gaps between; both sides of it are even."""
     height, width = tiles[0].shape[:2]
+    columns = min(columns, len(tiles))
     rows = -(-len(tiles) // columns)
     sheet = np.full((rows * (height + GAP) - GAP, columns * (width + GAP) - GAP, 3), PAPER, np.uint8)
     sheet = np.pad(sheet, ((0, sheet.shape[0] % 2), (0, sheet.shape[1] % 2), (0, 0)), constant_values=PAPER)
@@ -202,4 +203,4 @@ def _side_by_side(motions: list[Motion], labels: list[str], face: FaceTemplate, 
         side = pictures[0].shape[0]
         strips = strips or [caption(label, side, max(20, side // 12)) for label in labels]
         tiles = [np.concatenate([picture, strip]) for picture, strip in zip(pictures, strips, strict=True)]
-        yield in_rows(tiles, min(COMPARE_COLUMNS, len(tiles)))
+        yield in_rows(tiles, COMPARE_COLUMNS)

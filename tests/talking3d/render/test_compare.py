@@ -93,6 +93,7 @@ def test_rows_have_even_sides():
     assert sheet.shape == (14, 18, 3)
     assert (sheet[:5, 7 + GAP : 14 + GAP] == 2).all() and (sheet[5 + GAP : 10 + GAP, :7] == 3).all()
     assert (sheet[5 : 5 + GAP] == 255).all()
+    assert in_rows([np.zeros((6, 8, 3), np.uint8)], 4).shape == (6, 8, 3)
 
 
 def test_what_users_get_wrong(face, motions, tmp_path):
