@@ -17,7 +17,7 @@ from talking3d.render.culling import part_in_view
 from talking3d.render.film import LUMA_601
 from talking3d.render.lighting import skin_radiance, vertex_normals
 from talking3d.render.look import Look
-from talking3d.render.occlusion import ambient_share, key_share
+from talking3d.render.occlusion import light_at_rest
 from talking3d.render.rasterize import Mesh, interpolate, rasterize
 from talking3d.render.renderer import SAMPLES, Shot, lip_shot, to_samples
 from talking3d.render.shade import CONTOUR_ROUND, INNER_LIP_LANDMARKS, LAMPS_AND_SKY, SEEP_M2, surface_of
@@ -39,10 +39,9 @@ class Painter(nn.Module):
         self.samples = samples
         self.backend = backend
         self.surface = surface_of(template)
-        open_sky = ambient_share(template)
-        reaching = np.stack([key_share(template, self.look.lights().directions[0]), open_sky, open_sky], axis=1)
+        at_rest = light_at_rest(template, tuple(self.look.lights().directions[0].tolist()))
         self.register_buffer("rest", torch.from_numpy(template.verts), persistent=False)
-        self.register_buffer("reaching", torch.from_numpy(reaching), persistent=False)
+        self.register_buffer("reaching", torch.from_numpy(at_rest), persistent=False)
 
     def lips(self, offsets: Tensor, head_pose: np.ndarray | None = None, shot: Shot | None = None) -> Tensor:
         """Draw lip crops (T, 96, 96) of offsets (T, V, 3) metres: luma in [0, 1], without the film's blur and noise.

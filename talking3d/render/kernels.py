@@ -45,6 +45,8 @@ def project_frame(part, verts, offsets, matrix, shift, eye, lens, transform):
 def note_outside(outside, height, width, verts, offsets, matrix, shift, eye, lens, transform):
     """Clear the bits of outside (V,) of the picture's sides (left, right, top, bottom) that a vertex isn't beyond."""
     for v in range(verts.shape[0]):
+        if outside[v] == 0:
+            continue
         _, _, _, x, y, _ = _project(verts, offsets, v, matrix, shift, eye, lens, transform)
         outside[v] &= (x < 0) | (x > width - 1) << 1 | (y < 0) << 2 | (y > height - 1) << 3
 

@@ -31,6 +31,13 @@ def ambient_share(template: FaceTemplate) -> np.ndarray:
     return _smooth((weights * seen).sum(axis=1) / np.maximum(weights.sum(axis=1), 1e-6), template.faces)
 
 
+@functools.lru_cache(maxsize=64)
+def light_at_rest(template: FaceTemplate, key_direction: tuple[float, float, float]) -> np.ndarray:
+    """Shares (V, 3) of the key light, the fill light and the sky that each vertex sees; a long clip asks many times."""
+    open_sky = ambient_share(template)
+    return np.stack([key_share(template, np.array(key_direction, np.float32)), open_sky, open_sky], axis=1)
+
+
 def key_share(template: FaceTemplate, direction: np.ndarray) -> np.ndarray:
     """The share (V,) of a lamp in the unit direction (3,) that each vertex sees past the rest of the head."""
     side = np.cross(direction, [0.0, 1.0, 0.0] if abs(direction[1]) < 0.9 else [1.0, 0.0, 0.0])

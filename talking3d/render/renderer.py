@@ -25,7 +25,7 @@ from talking3d.render.camera import (
 from talking3d.render.culling import EVERYWHERE, part_in_view
 from talking3d.render.film import develop, gray_equivalent, open_shutter
 from talking3d.render.look import Look
-from talking3d.render.occlusion import ambient_share, key_share
+from talking3d.render.occlusion import light_at_rest
 from talking3d.render.rasterize import chosen_backend
 from talking3d.render.shade import LAMPS_AND_SKY, Surface, mouth_light, radiance, surface_of, vertex_normals
 
@@ -141,8 +141,7 @@ def check_motion(template: FaceTemplate, offsets: np.ndarray, head_pose: np.ndar
 
 def reaching_light(template: FaceTemplate, surface: Surface, offsets: np.ndarray, look: Look):
     """Which light gets where: shares (V, 3) of key, fill and sky at rest, and (T, I, 3) at the interior vertices."""
-    open_sky = ambient_share(template)
-    at_rest = np.stack([key_share(template, look.lights().directions[0]), open_sky, open_sky], axis=1)
+    at_rest = light_at_rest(template, tuple(look.lights().directions[0].tolist()))
     if len(surface.interior_verts) == 0:
         return at_rest, np.zeros((len(offsets), 0, 3), np.float32)
     share = mouth_light(template, offsets, surface.interior_verts)[..., None]
