@@ -97,9 +97,13 @@ def generator_section(name: str, scores: dict) -> str:
         ("lve_mm", "LVE mm", "{:.2f}"),
         ("lve_m2", "LVE m²", "{:.2e}"),
         ("mve_mm", "MVE mm", "{:.2f}"),
+        ("ldtw_mm", "LDTW mm", "{:.2f}"),
         ("fdd", "FDD m²", "{:+.2e}"),
         ("closure_rate", "closed on p b m", "{:.0%}"),
         ("lip_correlation", "lip-opening r", "{:.2f}"),
+        ("mtm_ms", "MTM ms", "{:.0f}"),
+        ("lse_d", "LSE-D", "{:.3f}"),
+        ("lse_c", "LSE-C", "{:.3f}"),
     ]
     present = [column for column in geometry if any(column[0] in row for row in scores["motions"].values())]
     text = [

@@ -20,7 +20,8 @@ from talking3d.face.motion import Motion
 from talking3d.face.procedural import procedural_face
 from talking3d.face.template import FaceTemplate
 from talking3d.face.transfer import transfer
-from talking3d.models.audio2mesh import Audio2Mesh
+from talking3d.generators import load_generator
+from talking3d.models.motion_model import MotionModel
 from talking3d.render.renderer import render_face, render_lips
 
 SUFFIXES = (".mp4", ".npz")
@@ -72,7 +73,7 @@ def animate(
     Args:
         speech: any sound or video file that `read_audio` reads.
         out: .mp4 (size x size pixels, 25 fps, with the sound) or .npz (`Motion`).
-        checkpoint: of an `Audio2Mesh`; None as `find_checkpoint` has it.
+        checkpoint: of a generator (`generators.py`); None as `find_checkpoint` has it.
         template: another face, .npz; None: the checkpoint's own. To a face of another topology the motion is carried
             over (`talking3d.face.transfer`) and the error of that is logged.
         style: a training speaker's name; None: the average style.
@@ -89,7 +90,7 @@ def animate(
     check_waveform(waveform, speech)
     checkpoint = find_checkpoint(checkpoint)
     logger.info("student: %s", checkpoint)
-    model = Audio2Mesh.from_pretrained(checkpoint)
+    model = load_generator(checkpoint)
     face = model.template if template is None else FaceTemplate.load(template)
     same = face.topology_hash == model.template.topology_hash
     speaker = face if same else model.template
@@ -132,7 +133,7 @@ def speech_activity(waveform: np.ndarray) -> np.ndarray:
     return np.convolve(padded, ramp / ramp.sum(), mode="valid").astype(np.float32)
 
 
-def speak(model: Audio2Mesh, waveform: np.ndarray, style: str | None = None) -> np.ndarray:
+def speak(model: MotionModel, waveform: np.ndarray, style: str | None = None) -> np.ndarray:
     """Coefficients (T, K) of the face that speaks `waveform` (S,) and rests where nothing is said."""
     return model.predict(waveform, style) * speech_activity(waveform)[:, None]
 

@@ -122,13 +122,13 @@ def _corpus(args: argparse.Namespace) -> None:
 def _predict(args: argparse.Namespace) -> None:
     from avsr.data.manifest import read_manifest
     from talking3d.animate import find_checkpoint
-    from talking3d.models.audio2mesh import Audio2Mesh
+    from talking3d.generators import load_generator
     from talking3d.predict import predict_manifest
 
     rows = read_manifest(args.manifest, use=("template",))
     checkpoint = find_checkpoint(args.checkpoint)
     print(f"student: {checkpoint}", file=sys.stderr)
-    print(predict_manifest(rows, Audio2Mesh.from_pretrained(checkpoint), args.out, args.motion, args.seed))
+    print(predict_manifest(rows, load_generator(checkpoint), args.out, args.motion, args.seed))
 
 
 def _sync(args: argparse.Namespace) -> None:

@@ -72,7 +72,7 @@ def ldtw_mm(pairs: Iterable[tuple[np.ndarray, np.ndarray]], lips: np.ndarray) ->
     values = []
     for pred, true in pairs:
         pred, true = _paired(pred, true)
-        a, b = (np.asarray(motion[:, lips], dtype=np.float64) for motion in (pred, true))
+        a, b = (np.asarray(motion[:, lips], dtype=np.float32) for motion in (pred, true))
         cost = np.stack([np.linalg.norm(frame - b, axis=-1).mean(-1) for frame in a])
         path = _warp(cost)
         values.append(cost[path[:, 0], path[:, 1]].mean())

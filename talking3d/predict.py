@@ -12,13 +12,13 @@ from avsr.media.audio import read_audio
 from avsr.media.timing import FPS, frames_of
 from talking3d.animate import head_sway, speak
 from talking3d.face.template import FaceTemplate
-from talking3d.models.audio2mesh import Audio2Mesh
+from talking3d.models.motion_model import MotionModel
 
 MOTIONS = ("student", "mean", "shuffled", "static")
 
 
 def predict_manifest(
-    rows: list[dict], model: Audio2Mesh, out_dir: str | Path, motion: str = "student", seed: int = 0
+    rows: list[dict], model: MotionModel, out_dir: str | Path, motion: str = "student", seed: int = 0
 ) -> Path:
     """Write out_dir/motion/<utt_id>.npz for each row and out_dir/manifest.jsonl, whose rows name it.
 
@@ -53,7 +53,7 @@ def predict_manifest(
             raise InputError(f"{row['utt_id']}: {error}") from error
         path = out_dir / "motion" / f"{row['utt_id']}.npz"
         moved.save(path)
-        generator = "audio2mesh" if motion == "student" else f"audio2mesh-{motion}"
+        generator = model.NAME if motion == "student" else f"{model.NAME}-{motion}"
         files = {"motion": str(path), "template": str(template), "lips": None, "video": None, "landmarks": None}
         written.append({**row, **files, "duration_s": n_frames / FPS, "generator": generator})
     manifest = out_dir / "manifest.jsonl"
@@ -61,7 +61,7 @@ def predict_manifest(
     return manifest
 
 
-def _coefficients(model: Audio2Mesh, row: dict, speaker: str | None, motion: str, n_frames: int) -> np.ndarray:
+def _coefficients(model: MotionModel, row: dict, speaker: str | None, motion: str, n_frames: int) -> np.ndarray:
     """(n_frames, K); speech of another length than its motion shall have is cut or begun again."""
     if motion == "static":
         return np.zeros((n_frames, len(model.mean)), np.float32)

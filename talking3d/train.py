@@ -14,6 +14,7 @@ from talking3d.corpus.motion_dataset import MotionDataConfig, StudentData, colla
 from talking3d.face.template import FaceTemplate
 from talking3d.learn2talk import Learn2Talk, Learn2TalkConfig
 from talking3d.models.audio2mesh import Audio2Mesh, Audio2MeshConfig
+from talking3d.models.faceformer import FaceFormer, FaceFormerConfig
 from talking3d.models.syncnet3d import SyncNet3D, SyncNet3DConfig
 
 
@@ -25,6 +26,17 @@ class StudentTraining:
     out: str = "exp/audio2mesh"
     data: MotionDataConfig = field(default_factory=MotionDataConfig)
     audio2mesh: Audio2MeshConfig = field(default_factory=Audio2MeshConfig)
+    trainer: TrainerConfig = field(default_factory=TrainerConfig)
+
+
+@dataclass
+class FaceFormerTraining:
+    """The schema of a FaceFormer's yaml file."""
+
+    model: str = "faceformer"
+    out: str = "exp/faceformer"
+    data: MotionDataConfig = field(default_factory=MotionDataConfig)
+    faceformer: FaceFormerConfig = field(default_factory=FaceFormerConfig)
     trainer: TrainerConfig = field(default_factory=TrainerConfig)
 
 
@@ -73,6 +85,16 @@ def train_learn2talk(config_path: str | Path, overrides: list[str], preset: str 
     return _train_on_motion(config, config.audio2mesh.basis_size, build, config_path)
 
 
+def train_faceformer(config_path: str | Path, overrides: list[str], preset: str | None) -> Path:
+    """Train a `FaceFormer` on speech with motion."""
+    config = load_config(config_path, overrides, FaceFormerTraining, preset=preset)
+
+    def build(data: StudentData, template: FaceTemplate) -> FaceFormer:
+        return FaceFormer(config.faceformer, data.basis, data.train.mean_motion(), template, data.speakers)
+
+    return _train_on_motion(config, config.faceformer.basis_size, build, config_path)
+
+
 def train_syncnet(config_path: str | Path, overrides: list[str], preset: str | None) -> Path:
     """Train a `SyncNet3D` on speech with motion."""
     config = load_config(config_path, overrides, SyncTraining, preset=preset)
@@ -114,4 +136,9 @@ def _train_on_motion(config, basis_size: int, build: Callable, config_path: str 
     return Path(config.out) / "checkpoint"
 
 
-TRAININGS = {"audio2mesh": train_student, "learn2talk": train_learn2talk, "syncnet3d": train_syncnet}
+TRAININGS = {
+    "audio2mesh": train_student,
+    "learn2talk": train_learn2talk,
+    "faceformer": train_faceformer,
+    "syncnet3d": train_syncnet,
+}

@@ -2,100 +2,60 @@
 
     waveform -> SpeechEncoder -> speaking style -> coefficients (T, K) of a basis fitted to the training motion
 
-Letters: B batch, S samples, T video frames, D width, V vertices, K basis size.
+Letters: B batch, S samples, T video frames, D width, K basis size.
 """
 
 from __future__ import annotations
 
-import json
-import tempfile
-from dataclasses import dataclass, field
-from pathlib import Path
+from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from avsr.errors import InputError
-from avsr.files import write_json
-from avsr.media.audio import check_waveform
-from avsr.media.timing import FPS, frames_of, samples_of
 from avsr.models.espnet import padding_mask
-from avsr.training.checkpoint import load_pretrained, load_weights, model_card, save_pretrained
-from avsr.training.config import from_dict
 from talking3d.corpus.articulation import CLOSED_GAP_MM
 from talking3d.corpus.motion_dataset import UNKNOWN
-from talking3d.face.motion import Motion
-from talking3d.face.regions import lip_aperture_mm
 from talking3d.face.template import FaceTemplate
 from talking3d.metrics import CLOSED_MM
 from talking3d.models.contact_head import ContactHead, contact_loss
-from talking3d.models.speech_encoder import SpeechEncoder, SpeechEncoderConfig
+from talking3d.models.motion_model import MotionModel, MotionModelConfig
+from talking3d.models.speech_encoder import SpeechEncoder
 
-NAME = "audio2mesh"
 SHARPNESS = 5.0  # of the step from open to touching lips over the contact's log-odds
-SPANNED = 1e-6  # share of a basis's energy that its copy in another basis may lose
 
 
 @dataclass
-class Audio2MeshConfig:
+class Audio2MeshConfig(MotionModelConfig):
     """What a student is made of and what it is trained for; stored in its checkpoint."""
 
-    encoder: SpeechEncoderConfig = field(default_factory=SpeechEncoderConfig)
-    basis_size: int = 32  # most components of the training motion; fewer if they hold all of it
-    style_dim: int = 8
     style_drop: float = 0.3  # share of training utterances spoken in the average style, as unknown speakers will be
-    lip_weight: float = 10.0  # of a lip vertex against another in the vertex and velocity losses
-    velocity_weight: float = 1.0  # against the vertex loss's 1
-    closure_weight: float = 2.0  # of the lip-gap loss
-    coefficient_weight: float = 2.0  # of the plain error of the coefficients
-    closure_mm: float = 2.0  # gap at which that loss has fallen to 1/e: closures count most
     contact_weight: float = 2.0  # of each judgement whether the lips touch
     missed_contact: float = 3.0  # cost of a contact that is missed, against 1 of a false one: viewers see it sooner
-    window_s: float = 20.0  # longer speech is predicted in windows of this length
-    context_s: float = 2.0  # that overlap by this much on both sides
 
     def __post_init__(self):
-        if self.window_s <= 2 * self.context_s:
-            raise InputError(f"window_s ({self.window_s}) must be longer than twice context_s ({self.context_s})")
+        super().__post_init__()
         if not 0.0 <= self.style_drop <= 1.0:
             raise InputError(f"style_drop is a share between 0 and 1, got {self.style_drop}")
 
 
-class Audio2Mesh(nn.Module):
+class Audio2Mesh(MotionModel):
     """Non-autoregressive student with a speaking style for each training speaker.
 
     Sounds that may be m or n have a mean of closed and open lips as their least squared error, which no mouth shows. So
     whether the lips touch is judged apart, and where it is likely they are closed.
 
     Unknown speakers get the mean of the learned styles. An utterance's output in eval mode is the same alone and in a
-    padded batch.
-
-    Args:
-        config: sizes and weights.
-        basis: (K, V, 3) metres, of `fit_motion_basis`.
-        mean: (K,) coefficients of the mean training motion.
-        template: a face of the motion's topology, whose lips the losses look at; the one that speaks by default.
-        speakers: training speakers, in the order of the batches' speaker indices.
+    padded batch. Arguments as `MotionModel`'s.
     """
 
+    NAME, Config = "audio2mesh", Audio2MeshConfig
+
     def __init__(
-        self,
-        config: Audio2MeshConfig,
-        basis: np.ndarray,
-        mean: np.ndarray,
-        template: FaceTemplate,
-        speakers: list[str],
+        self, config: Audio2MeshConfig, basis: np.ndarray, mean: np.ndarray, template: FaceTemplate, speakers: list[str]
     ):
-        super().__init__()
-        if basis.shape[1:] != template.verts.shape:
-            raise InputError(
-                f"the motion basis moves {basis.shape[1]} vertices, the template {template.name} has "
-                f"{len(template.verts)}: give the template that the motion was made on"
-            )
-        self.config = config
-        self.template = template
-        self.speakers = list(speakers)
+        super().__init__(config, basis, mean, template, speakers)
         dim, n_basis = config.encoder.dim, len(basis)
         self.encoder = SpeechEncoder(config.encoder)
         self.styles = nn.Embedding(max(1, len(speakers)), config.style_dim)
@@ -107,21 +67,11 @@ class Audio2Mesh(nn.Module):
         self.head = nn.Linear(dim, n_basis)
         nn.init.zeros_(self.head.weight)
         nn.init.zeros_(self.head.bias)
-
-        basis = np.asarray(basis, dtype=np.float64)
-        weights = np.ones(len(template.verts))
-        weights[template.region("lips")] = config.lip_weight
-        weighted = 1e6 * weights[:, None] / weights.sum() * basis  # m^2 -> mm^2
-        gram = np.einsum("ivx,jvx->ij", weighted, basis)
-        rest_mm = lip_aperture_mm(template, np.zeros((1, *template.verts.shape)))
-        self.register_buffer("basis", torch.tensor(basis, dtype=torch.float32))
-        self.register_buffer("mean", torch.tensor(np.asarray(mean), dtype=torch.float32))
-        self.register_buffer("gram", torch.tensor(gram, dtype=torch.float32), persistent=False)
-        self.register_buffer("gap", torch.tensor(lip_aperture_mm(template, basis) - rest_mm).float(), persistent=False)
-        self.register_buffer("rest_gap", torch.tensor(rest_mm).float(), persistent=False)
         # the coefficients' change that opens the lips by 1 mm at the least vertex and coefficient loss
-        gap = lip_aperture_mm(template, basis) - rest_mm
-        opening = np.linalg.solve(gram + config.coefficient_weight / n_basis * np.eye(n_basis), gap)
+        gap = self.gap.double().numpy()
+        opening = np.linalg.solve(
+            self.gram.double().numpy() + config.coefficient_weight / n_basis * np.eye(n_basis), gap
+        )
         self.register_buffer("opening", torch.tensor(opening / max(gap @ opening, 1e-12)).float(), persistent=False)
 
     def coefficients(self, waveform: Tensor, lengths: Tensor, speakers: Tensor) -> Tensor:
@@ -144,168 +94,29 @@ class Audio2Mesh(nn.Module):
 
     def _close_lips(self, output: Tensor, contact: Tensor) -> Tensor:
         """Coefficients (B, T, K) whose gap shrinks to CLOSED_GAP_MM as far as the log-odds (B, T) tell."""
-        too_open_mm = (output @ self.gap + self.rest_gap - CLOSED_GAP_MM).clamp(min=0)
+        too_open_mm = (self.gap_mm(output) - CLOSED_GAP_MM).clamp(min=0)
         return output - (torch.sigmoid(SHARPNESS * contact) * too_open_mm)[:, :, None] * self.opening
 
-    def forward(self, batch: dict) -> dict[str, Tensor]:
-        """Return the losses of a batch of `motion_dataset.collate`, loss and its terms; in eval mode lve_mm too.
+    def predict_with_losses(self, batch: dict) -> tuple[Tensor, dict[str, Tensor]]:
+        """The coefficients (B, T, K) that the losses are of; and these: those of `motion_losses`, and
 
-        vertex: mean over frames of the weighted mean over vertices of the squared distance, mm^2. It is computed
-            exactly without any vertex: with d the coefficients' error, sum_v w_v |sum_k d_k b_kv|^2 = d^T G d and
-            G = B W B^T.
-        velocity: the same of the differences between frames.
-        closure: squared error of the inner-lip gap, mm^2, weighted by exp(-gap / closure_mm): what is open may be a
-            little more or less open, what is closed must be closed (after Audio2Face-3D's lip-distance loss).
-        coefficient: mean squared error of the coefficients, each of which has unit power in training: it lets small
-            movements that tell phones apart (pressed lips, the tongue) count beside the jaw's large ones.
         contact: cross-entropy of the judgement whether the inner lips are within CLOSED_MM, where a contact weighs
             `missed_contact` times as much as a frame without one; and the same of a judgement by the sound alone, which
             only trains: the encoder knows the training sentences, and words tell where lips close. In training the
             other losses see the motion before its lips are closed, or they would make the judgement a mean again.
-        lve_mm: mean over frames of the largest distance over lip vertices, mm, to the motion as the basis holds it.
         """
-        return self.predict_with_losses(batch)[1]
-
-    def predict_with_losses(self, batch: dict) -> tuple[Tensor, dict[str, Tensor]]:
-        """The coefficients (B, T, K) that `forward`'s losses are of, and these losses."""
-        lengths, speakers, motion = batch["lengths"], batch["speakers"], batch["motion"]
+        lengths, speakers = batch["lengths"], batch["speakers"]
         if self.training:
             dropped = torch.rand(len(speakers), device=speakers.device) < self.config.style_drop
             speakers = speakers.masked_fill(dropped, UNKNOWN)
         output, *contacts = self._hear(batch["waveform"], lengths, speakers)
         if not self.training:
             output = self._close_lips(output, contacts[0])
-        error = (output - motion).float()  # (B, T, K)
-        real = ~padding_mask(lengths, motion.shape[1])  # (B, T)
-        gap = (motion @ self.gap + self.rest_gap).clamp(min=0)
-        weight = torch.exp(-gap / self.config.closure_mm)
-        terms = {
-            "vertex": self._energy(error)[real].mean(),
-            "velocity": self._energy(error.diff(dim=1))[real[:, 1:]].sum() / real[:, 1:].sum().clamp(min=1),
-            "closure": (weight * (error @ self.gap).square())[real].mean(),
-            "coefficient": error[real].square().mean(),
-            "contact": sum(
-                contact_loss(contact[real], (gap <= CLOSED_MM)[real], self.config.missed_contact)
-                for contact in contacts
-            ),
-        }
-        terms["loss"] = (
-            terms["vertex"]
-            + self.config.velocity_weight * terms["velocity"]
-            + self.config.closure_weight * terms["closure"]
-            + self.config.coefficient_weight * terms["coefficient"]
-            + self.config.contact_weight * terms["contact"]
+        terms = self.motion_losses(output, batch)
+        real = ~padding_mask(lengths, output.shape[1])
+        touching = (self.gap_mm(batch["motion"]) <= CLOSED_MM)[real]
+        terms["contact"] = sum(
+            contact_loss(log_odds[real], touching, self.config.missed_contact) for log_odds in contacts
         )
-        if not self.training:
-            lips = self.basis[:, self.template.region("lips")]
-            terms["lve_mm"] = 1e3 * torch.einsum("nk,kvx->nvx", error[real], lips).norm(dim=-1).amax(-1).mean()
+        terms["loss"] = terms["loss"] + self.config.contact_weight * terms["contact"]
         return output, terms
-
-    def _energy(self, error: Tensor) -> Tensor:
-        """Weighted mean squared vertex distance of coefficient errors (..., K) -> (...), mm^2."""
-        return ((error @ self.gram) * error).sum(-1)
-
-    def style_index(self, speaker: str | None) -> int:
-        """Index of a training speaker; None is the average style. Another name is an InputError."""
-        if speaker is None:
-            return UNKNOWN
-        if speaker not in self.speakers:
-            raise InputError(f"unknown style {speaker!r}; this checkpoint knows {', '.join(self.speakers)}")
-        return self.speakers.index(speaker)
-
-    @torch.no_grad()
-    def predict(self, waveform: np.ndarray, speaker: str | None = None) -> np.ndarray:
-        """Predict motion for speech of any length: (S,) at 16 kHz -> (T, K) float32, T = frames_of(S).
-
-        Speech longer than `window_s` is predicted in windows whose overlaps are cross-faded, so memory stays bounded.
-        A frame then depends on at most `window_s` of sound around it.
-        """
-        check_waveform(waveform, "speech to animate")
-        n_frames = frames_of(len(waveform))
-        window, context = round(self.config.window_s * FPS), round(self.config.context_s * FPS)
-        total, weights = np.zeros((n_frames, len(self.basis)), np.float32), np.zeros((n_frames, 1), np.float32)
-        start = 0
-        while True:
-            stop = min(start + window, n_frames)
-            first = max(0, stop - window)  # the last window is a full one too
-            ramp = _cross_fade(stop - first, context, fade_in=first > 0, fade_out=stop < n_frames)
-            total[first:stop] += ramp * self._predict_window(waveform[samples_of(first) : samples_of(stop)], speaker)
-            weights[first:stop] += ramp
-            if stop == n_frames:
-                return total / weights
-            start += window - context
-
-    def _predict_window(self, waveform: np.ndarray, speaker: str | None) -> np.ndarray:
-        device = self.basis.device
-        lengths = torch.tensor([frames_of(len(waveform))], device=device)
-        speakers = torch.tensor([self.style_index(speaker)], device=device)
-        samples = torch.from_numpy(np.asarray(waveform, dtype=np.float32))[None].to(device)
-        return self.coefficients(samples, lengths, speakers)[0].cpu().numpy()
-
-    def motion(self, coefficients: np.ndarray, template: FaceTemplate, head_pose: np.ndarray | None = None) -> Motion:
-        """Coefficients (T, K) as a motion of `template`, which has this model's topology.
-
-        Stored as the template's own articulation, where that spans the model's basis, so that a face can blink on top
-        and files stay small; as offsets otherwise. Raises InputError on another topology.
-        """
-        if template.topology_hash != self.template.topology_hash:
-            raise InputError(
-                f"the model moves {self.template.name!r} ({len(self.template.verts)} vertices, topology "
-                f"{self.template.topology_hash[:12]}), not {template.name!r} ({len(template.verts)} vertices, topology "
-                f"{template.topology_hash[:12]}): give a template of the same topology"
-            )
-        basis = self.basis.cpu().numpy().reshape(len(self.basis), -1).astype(np.float64)
-        own = template.articulation_basis.reshape(len(template.articulation_basis), -1).astype(np.float64)
-        to_own = basis @ own.T @ np.linalg.pinv(own @ own.T)  # (K, P), least squares
-        if np.square(to_own @ own - basis).sum() <= SPANNED * np.square(basis).sum():
-            arrays = {"coefficients": coefficients @ to_own}
-        else:
-            arrays = {"offsets": (coefficients @ basis).reshape(len(coefficients), -1, 3)}
-        return Motion.of_template(template, FPS, head_pose=head_pose, **arrays)
-
-    def save_pretrained(self, folder: str | Path, state_dict: dict | None = None, facts: dict | None = None) -> None:
-        """Write a checkpoint folder: weights (with the basis), config, template, speakers and model card.
-
-        state_dict: other weights of this model than its own, as a trainer averages them. facts: lines of the card.
-        """
-        with tempfile.TemporaryDirectory() as scratch:
-            self.template.save(Path(scratch) / "template.npz")
-            write_json(Path(scratch) / "speakers.json", self.speakers)
-            described = {"template": self.template.name, "topology": self.template.topology_hash, **(facts or {})}
-            save_pretrained(
-                folder,
-                name=NAME,
-                config=self.config,
-                state_dict=self.state_dict() if state_dict is None else state_dict,
-                files={name: Path(scratch) / name for name in ("template.npz", "speakers.json")},
-                card=model_card(NAME, self.config, described),
-            )
-
-    @classmethod
-    def from_pretrained(cls, folder_or_hub_id: str | Path) -> Audio2Mesh:
-        """Load a checkpoint in eval mode, with its basis, template and speakers."""
-        checkpoint = load_pretrained(folder_or_hub_id, expect=NAME)
-        folder = Path(checkpoint.folder)
-        config = from_dict(Audio2MeshConfig, checkpoint.config, f"{folder}/config.yaml")
-        for name in ("template.npz", "speakers.json"):
-            if not (folder / name).is_file():
-                raise InputError(f"{folder} lacks {name}: it is not a whole {NAME} checkpoint")
-        if not {"basis", "mean"} <= checkpoint.state_dict.keys():
-            raise InputError(f"{folder}/model.safetensors holds no motion basis: it is not a whole {NAME} checkpoint")
-        template = FaceTemplate.load(folder / "template.npz")
-        speakers = json.loads((folder / "speakers.json").read_text(encoding="utf-8"))
-        basis, mean = (checkpoint.state_dict[name].numpy() for name in ("basis", "mean"))
-        model = cls(config, basis, mean, template, speakers)
-        load_weights(model, checkpoint.state_dict, str(folder_or_hub_id))
-        return model.eval()
-
-
-def _cross_fade(n_frames: int, context: int, *, fade_in: bool, fade_out: bool) -> np.ndarray:
-    """(n_frames, 1) weights of a window: 1, falling linearly over the frames it shares with its neighbours."""
-    ramp = (np.arange(n_frames, dtype=np.float32) + 1) / (context + 1)
-    weights = np.ones(n_frames, dtype=np.float32)
-    if fade_in:
-        weights = np.minimum(weights, ramp)
-    if fade_out:
-        weights = np.minimum(weights, ramp[::-1])
-    return weights[:, None]
