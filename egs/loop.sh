@@ -5,6 +5,7 @@ set -euo pipefail
 
 recipe=$(cd "$(dirname "${BASH_SOURCE[1]}")" && pwd)
 root=$(cd "$recipe/../.." && pwd)
+script="egs/$(basename "$recipe")/$(basename "${BASH_SOURCE[1]}")"
 
 # Options (--name value).
 stage=data            # first stage, by name or number
@@ -186,13 +187,14 @@ stage_readback() {
       options+=(--motion "$motion=$exp/generator/$set/$motion/drawn/manifest.jsonl")
     done
     for reader in "${readers[@]}"; do options+=(--reader "$reader"); done
+    if [ -n "${judge:-}" ]; then options+=(--judge "$judge"); fi
     run python -m benchmarks.generator "$data/$set/manifest.jsonl" --out "$exp/generator/$set" "${options[@]}"
   done
 }
 
 stage_results() {
   run python -m benchmarks.report "$exp" --title "$(basename "$recipe"), preset $preset, seed $seed" --recipe "$recipe" \
-    --command "egs/$(basename "$recipe")/run.sh${command_line:+ $command_line}"
+    --command "$script${command_line:+ $command_line}"
   "$dry_run" || log "table: $exp/RESULTS.md, plots: $exp/report"
 }
 

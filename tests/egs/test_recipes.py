@@ -15,9 +15,9 @@ ROOT = Path(__file__).resolve().parents[2]
 RECIPES = ["mini", "grid"]
 
 
-def run_recipe(name: str, *options: str, cwd: Path = ROOT) -> subprocess.CompletedProcess:
+def run_recipe(name: str, *options: str, cwd: Path = ROOT, script="run.sh") -> subprocess.CompletedProcess:
     env = os.environ | {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
-    command = ["bash", str(ROOT / "egs" / name / "run.sh"), *options]
+    command = ["bash", str(ROOT / "egs" / name / script), *options]
     return subprocess.run(command, cwd=cwd, env=env, capture_output=True, text=True)
 
 
@@ -30,6 +30,25 @@ def test_dry_run_prints_every_stage_and_makes_nothing(name, tmp_path):
         assert f"stage {number} {stage}" in done.stdout
     assert f"{tmp_path}/e/default/recognizer_av" in done.stdout  # folders are the caller's
     assert not list(tmp_path.iterdir())
+
+
+def test_learn2talk_dry_run_keeps_losses_and_judges_apart(tmp_path):
+    done = run_recipe("mini", "--dry_run", "true", "--expdir", "e", cwd=tmp_path, script="learn2talk.sh")
+    assert done.returncode == 0, done.stderr
+    lines = done.stdout.splitlines()
+    for number, stage in enumerate(["experts", "students", "animate", "readback", "results"], 1):
+        assert any(f"stage {number} {stage}" in line for line in lines)
+    losses = " ".join(line for line in lines if "learn2talk.yaml" in line)
+    (scoring,) = (line for line in lines if "benchmarks.generator" in line)
+    assert "expert=" in losses and "/expert/checkpoint" in losses and "/lipreader/checkpoint" in losses
+    assert "/judge/checkpoint" in scoring and "default/recognizer_v/checkpoint" in scoring
+    assert "/expert/" not in scoring and "/lipreader/" not in scoring
+    assert not list(tmp_path.iterdir())
+
+
+def test_learn2talk_needs_the_loop_first(tmp_path):
+    done = run_recipe("mini", "--expdir", str(tmp_path), script="learn2talk.sh")
+    assert done.returncode == 2 and "run egs/mini/run.sh --preset default first" in done.stderr
 
 
 def test_stages_by_name_and_by_number_are_the_same(tmp_path):
@@ -135,6 +154,18 @@ def test_the_small_loop_runs_and_the_student_learns(tmp_path):
     # Started again, it finds everything done.
     again = run_recipe("mini", "--preset", "smoke", "--stop_stage", "train", *folders, cwd=tmp_path)
     assert again.returncode == 0, again.stderr[-3000:]
+
+
+@pytest.mark.slow
+def test_the_small_joint_training_runs(tmp_path):
+    folders = ("--preset", "smoke", "--datadir", str(tmp_path / "data"), "--expdir", str(tmp_path / "exp"))
+    loop = run_recipe("mini", *folders, "--stop_stage", "train", cwd=tmp_path)
+    assert loop.returncode == 0, loop.stdout[-3000:] + loop.stderr[-3000:]
+    done = run_recipe("mini", *folders, cwd=tmp_path, script="learn2talk.sh")
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+    scores = json.loads((tmp_path / "exp/smoke/learn2talk/generator/test_unseen/scores.json").read_text())["motions"]
+    assert {"reference", "student", "sync", "reading", "learn2talk", "faceformer", "mean"} == set(scores)
+    assert scores["learn2talk"]["lse_d"] < scores["mean"]["lse_d"]
 
 
 @pytest.mark.slow
