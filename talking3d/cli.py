@@ -6,6 +6,8 @@ import sys
 
 from avsr.errors import InputError, exit_status
 
+BACKENDS = ("auto", "torch", "cpu", "pytorch3d")  # of the rasteriser; named here, as importing it takes seconds
+
 
 def _animate(args: argparse.Namespace) -> None:
     from talking3d.animate import animate, find_checkpoint
@@ -147,7 +149,8 @@ def _draw(args: argparse.Namespace) -> None:
     generators = sorted({row["generator"] or "corpus" for row in rows})
     if len(generators) > 1:
         raise InputError(f"{args.manifest} mixes motion of {', '.join(generators)}: draw them one at a time")
-    print(draw_lip_clips(rows, args.out, generator=generators[0], n_jobs=args.nj, seed=args.seed, look=args.look))
+    how = {"n_jobs": args.nj, "seed": args.seed, "look": args.look, "backend": args.backend}
+    print(draw_lip_clips(rows, args.out, generator=generators[0], **how))
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -173,7 +176,7 @@ def build_parser() -> argparse.ArgumentParser:
     sub.add_argument("--view", choices=("face", "lips"), default="face")
     sub.add_argument("--audio", help="its sound")
     sub.add_argument("--size", type=int, default=512, help="of the head's pictures, pixels a side")
-    sub.add_argument("--backend", choices=("auto", "torch", "cpu", "pytorch3d"), default="auto", help="the rasteriser")
+    sub.add_argument("--backend", choices=BACKENDS, default="auto", help="the rasteriser")
     sub.set_defaults(run=_render)
 
     sub = commands.add_parser("sheet", help="a contact sheet: frames of a motion file, each with its time")
@@ -265,6 +268,7 @@ def build_parser() -> argparse.ArgumentParser:
     sub.add_argument("--nj", type=int, default=1, help="processes")
     sub.add_argument("--seed", type=int, default=0, help="of the random looks")
     sub.add_argument("--look", choices=("random", "plain"), default="random", help="of the clips: each its own, or one")
+    sub.add_argument("--backend", choices=BACKENDS, default="auto", help="the rasteriser")
     sub.set_defaults(run=_draw)
     return parser
 

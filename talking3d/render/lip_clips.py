@@ -29,6 +29,7 @@ from avsr.parallel import worker_pool
 from talking3d.face.motion import Motion
 from talking3d.face.template import FaceTemplate
 from talking3d.render.look import Look, random_look
+from talking3d.render.rasterize import chosen_backend
 from talking3d.render.renderer import render_lips
 
 # Goes into each look's seed and into settings.json: raise it when the same motion is drawn differently.
@@ -51,10 +52,18 @@ class Job(NamedTuple):
     clip: str
     look: str
     seed: int
+    backend: str
 
 
 def draw_lip_clips(
-    rows: list[dict], out_dir: str | Path, *, generator: str, n_jobs: int = 1, seed: int = 0, look: str = "random"
+    rows: list[dict],
+    out_dir: str | Path,
+    *,
+    generator: str,
+    n_jobs: int = 1,
+    seed: int = 0,
+    look: str = "random",
+    backend: str = "auto",
 ) -> Path:
     """Draw each row's motion on its template to out_dir/lips/NNN/<utt_id>.mp4 and write out_dir/manifest.jsonl.
 
@@ -71,27 +80,28 @@ def draw_lip_clips(
         generator: what made the motion, for the manifest.
         look: "random": each utterance has a light, background, stance, lens and codec of its own (`random_look`);
             "plain": all have the default `Look`.
+        backend: of `rasterize.BACKENDS`; their pictures differ by a gray level here and there, and so do bytes.
 
     Returns:
         the manifest's path: the rows with `lips`, source="rendered" and `generator` set.
 
     Raises:
-        InputError: before anything is drawn: an unknown look, no rows, a utt_id used twice, a row without motion or
-            template, an out_dir that was drawn with another seed or look. At once: a clip that cannot be written (a
-            full disk). After all the others are drawn: rows with a bad motion or template.
+        InputError: before anything is drawn: an unknown look or backend, no rows, a utt_id used twice, a row without
+            motion or template, an out_dir that was drawn with another seed, look or backend. At once: a clip that
+            cannot be written (a full disk). After all the others are drawn: rows with a bad motion or template.
     """
     if look not in LOOKS:
         raise InputError(f"unknown look {look!r}: expected one of {', '.join(LOOKS)}")
     out_dir = Path(out_dir)
     _check_rows(rows)
-    _claim(out_dir, {"drawing": DRAWING, "look": look, "seed": seed})
+    _claim(out_dir, {"drawing": DRAWING, "look": look, "seed": seed, "backend": chosen_backend(backend, "cpu")})
     found = _clips_in(out_dir / "lips")
     clips = [
         found.get(f"{row['utt_id']}.mp4", out_dir / "lips" / f"{i // CLIPS_A_FOLDER:03d}" / f"{row['utt_id']}.mp4")
         for i, row in enumerate(rows)
     ]
     jobs = [
-        Job(row["utt_id"], str(row["motion"]), str(row["template"]), str(clip), look, seed)
+        Job(row["utt_id"], str(row["motion"]), str(row["template"]), str(clip), look, seed, backend)
         for row, clip in zip(rows, clips, strict=True)
         if f"{row['utt_id']}.mp4" not in found
     ]
@@ -219,7 +229,9 @@ def _draw_clip(job: Job) -> None:
     if motion.fps != FPS:
         raise InputError(f"{job.motion} runs at {motion.fps} fps, expected {FPS}: resample it first")
     look = clip_look(job.utt_id, job.seed, job.look)
-    write_lips(job.clip, render_lips(template, motion.offsets_for(template), motion.head_pose, look))
+    write_lips(
+        job.clip, render_lips(template, motion.offsets_for(template), motion.head_pose, look, backend=job.backend)
+    )
 
 
 @functools.lru_cache(maxsize=64)

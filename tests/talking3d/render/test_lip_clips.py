@@ -70,6 +70,21 @@ def test_clips_and_manifest(corpus, tmp_path):
     assert np.abs(got.astype(int) - expected).mean() < 4  # the codec loses a little
 
 
+def test_backends_draw_the_same_lips_into_folders_of_their_own(corpus, tmp_path):
+    rows, _ = corpus
+    compiled, twin = (
+        draw_lip_clips(rows[:1], tmp_path / name, generator="rules", look="plain", backend=name)
+        for name in ("cpu", "torch")
+    )
+    pictures = [read_lips(read_manifest(path, need=("lips",))[0]["lips"]).astype(int) for path in (compiled, twin)]
+    assert np.abs(pictures[0] - pictures[1]).mean() < 1
+    with pytest.raises(InputError, match="holds clips drawn with .*'backend': 'cpu'"):
+        draw_lip_clips(rows[:1], tmp_path / "cpu", generator="rules", look="plain", backend="torch")
+    with pytest.raises(InputError, match="unknown rasteriser 'gl'"):
+        draw_lip_clips(rows[:1], tmp_path / "gl", generator="rules", backend="gl")
+    assert not (tmp_path / "gl").exists()
+
+
 def test_bytes_do_not_depend_on_processes_order_or_company(corpus, tmp_path):
     rows, _ = corpus
     draw_lip_clips(rows, tmp_path / "one", generator="rules")
