@@ -165,7 +165,9 @@ def test_the_small_joint_training_runs(tmp_path):
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
     scores = json.loads((tmp_path / "exp/smoke/learn2talk/generator/test_unseen/scores.json").read_text())["motions"]
     assert {"reference", "student", "sync", "reading", "learn2talk", "faceformer", "mean"} == set(scores)
-    assert scores["learn2talk"]["lse_d"] < scores["mean"]["lse_d"]
+    for motion in ("sync", "reading", "learn2talk", "faceformer"):
+        assert scores[motion]["lve_mm"] < scores["mean"]["lve_mm"]
+        assert {"ldtw_mm", "mtm_ms", "lse_d", "lse_c", "readback"} <= set(scores[motion])
 
 
 @pytest.mark.slow
