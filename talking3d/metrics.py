@@ -9,6 +9,7 @@ the truth's frames, as the published scripts do.
 from collections.abc import Iterable, Sequence
 
 import numpy as np
+from numba import njit
 from scipy.ndimage import gaussian_filter1d
 from scipy.signal import find_peaks
 
@@ -72,8 +73,7 @@ def ldtw_mm(pairs: Iterable[tuple[np.ndarray, np.ndarray]], lips: np.ndarray) ->
     values = []
     for pred, true in pairs:
         pred, true = _paired(pred, true)
-        a, b = (np.asarray(motion[:, lips], dtype=np.float32) for motion in (pred, true))
-        cost = np.stack([np.linalg.norm(frame - b, axis=-1).mean(-1) for frame in a])
+        cost = _mean_distances(*(np.asarray(motion[:, lips], dtype=np.float32) for motion in (pred, true)))
         path = _warp(cost)
         values.append(cost[path[:, 0], path[:, 1]].mean())
     return float(1e3 * np.mean(values))
@@ -137,6 +137,18 @@ def closure_rate(sequences: Iterable[tuple[np.ndarray, Sequence]], closed_mm: fl
     """Share of all bilabials, pooled over (aperture_mm, phones) sequences, on which the mouth closes; NaN if none."""
     closed = [flag for aperture_mm, phones in sequences for flag in closures(aperture_mm, phones, closed_mm)]
     return float(np.mean(closed)) if closed else float("nan")
+
+
+@njit(cache=True, nogil=True)
+def _mean_distances(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """Mean distance over vertices between each frame of a (P, U, 3) and each of b (Q, U, 3): (P, Q)."""
+    cost = np.zeros((len(a), len(b)))
+    for p in range(len(a)):
+        for q in range(len(b)):
+            for v in range(a.shape[1]):
+                x, y, z = a[p, v, 0] - b[q, v, 0], a[p, v, 1] - b[q, v, 1], a[p, v, 2] - b[q, v, 2]
+                cost[p, q] += np.sqrt(x * x + y * y + z * z)
+    return cost / a.shape[1]
 
 
 def _warp(cost: np.ndarray) -> np.ndarray:
