@@ -50,7 +50,7 @@ def held(face: FaceTemplate, symbol: str) -> np.ndarray:
 
 
 def viseme_sheet(face: FaceTemplate, poses: dict[str, np.ndarray], path: Path, view: str) -> None:
-    """Draw a face in poses, label -> (K,) coefficients of its articulation, in rows under their labels, to a .png.
+    """Draw a face in poses, label -> (K,) coefficients of its articulation, in labelled rows, to a .png or .jpg.
 
     view: "close" for the lower face drawn at 512 x 512, "lips" for the recogniser's 96 x 96 crops; shown at 256 px.
     """
@@ -95,11 +95,11 @@ def main() -> None:
     folder = parser.parse_args().ict
     face = procedural_face()
     poses = {phones: held(face, symbol) for phones, symbol in viseme_classes().items()}
-    viseme_sheet(face, poses, HERE / "visemes.png", "close")
+    viseme_sheet(face, poses, HERE / "visemes.jpg", "close")
     viseme_sheet(face, poses, HERE / "visemes_96.png", "lips")
     if folder is not None:
         ict = load_ict(folder)
-        viseme_sheet(ict, carried(poses, face, ict), HERE / "visemes_ict.png", "close")
+        viseme_sheet(ict, carried(poses, face, ict), HERE / "visemes_ict.jpg", "close")
         viseme_sheet(ict, carried(poses, face, ict), HERE / "visemes_ict_96.png", "lips")
 
     people = [random_identity(np.random.default_rng(seed)) for seed in range(LOOKS)]

@@ -1,4 +1,4 @@
-"""The command line `talking3d`: animate, render, sheet, compare, template, transfer, train, corpus, predict, draw."""
+"""The command line `talking3d`: from speech to faces, pictures and corpora, and the training of its models."""
 
 import argparse
 import logging

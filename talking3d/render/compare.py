@@ -146,7 +146,7 @@ def in_rows(tiles: Sequence[np.ndarray], columns: int) -> np.ndarray:
 
 
 def write_picture(path: str | Path, picture: np.ndarray) -> None:
-    """Write a picture (H, W, 3) as .png, whole or not at all."""
+    """Write a picture (H, W, 3) as .png or .jpg, whole or not at all."""
     from matplotlib.image import imsave
 
     with atomic_path(path) as partial:
