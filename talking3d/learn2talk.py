@@ -134,24 +134,26 @@ class Learn2Talk(nn.Module):
     def _reading(self, output: Tensor, batch: dict) -> Tensor:
         """1 - cosine between a reader's features of the student's drawn lips and of its teacher's, mean over frames.
 
-        The teacher's lips are the true motion's, drawn on the speaker's own face in the same light and cut alike.
+        The teacher's lips are the batch's `lips`; without, the true motion's, drawn on the speaker's own face in the
+        same light and cut alike.
         """
         reader = self._on(output.device, "reader")
         b, frames = self._drawn(batch["lengths"])
         painter = self._painter(batch["templates"][b], output.device)
-        student, teacher = (self._offsets(motion[b, frames]) for motion in (output, batch["motion"]))
-        shot = lip_shot(painter.template, teacher.detach().cpu().numpy(), None, painter.look)
-        margin = (SIZE - INPUT_SIZE) // 2
-        seen = slice(margin, margin + INPUT_SIZE)
-        lengths = torch.tensor([len(student)], device=output.device)
+        student, true = (self._offsets(motion[b, frames]) for motion in (output, batch["motion"]))
+        shot = lip_shot(painter.template, true.detach().cpu().numpy(), None, painter.look)
 
-        def features(offsets: Tensor) -> Tensor:
-            lips = 255 * painter.lips(offsets, None, shot)[None, :, seen, seen]
-            return reader(lips, lengths)[0, EDGE_FRAMES:-EDGE_FRAMES]
+        def features(lips: Tensor) -> Tensor:
+            """Of lips (T, 96, 96) in 0..255 -> (T - 2 EDGE_FRAMES, D)."""
+            margin = (SIZE - INPUT_SIZE) // 2
+            seen = lips[None, :, margin : margin + INPUT_SIZE, margin : margin + INPUT_SIZE]
+            return reader(seen, torch.tensor([len(lips)], device=lips.device))[0, EDGE_FRAMES:-EDGE_FRAMES]
 
         with torch.no_grad():
-            wanted = features(teacher)
-        return 1 - functional.cosine_similarity(features(student), wanted, dim=-1).mean()
+            taught = batch["lips"][b, frames].float() if "lips" in batch else 255 * painter.lips(true, None, shot)
+            wanted = features(taught)
+        drawn = features(255 * painter.lips(student, None, shot))
+        return 1 - functional.cosine_similarity(drawn, wanted, dim=-1).mean()
 
     def _shape(self, output: Tensor, batch: dict) -> Tensor:
         """Squared error of the mouth opening's height and width, mm^2, mean over frames."""

@@ -16,6 +16,7 @@ from talking3d.learn2talk import Learn2Talk, Learn2TalkConfig, combine
 from talking3d.models.audio2mesh import Audio2Mesh, Audio2MeshConfig
 from talking3d.models.speech_encoder import SpeechEncoderConfig
 from talking3d.models.syncnet3d import SyncNet3D, SyncNet3DConfig
+from talking3d.render.renderer import lip_shot
 
 N_FRAMES = 20
 
@@ -107,6 +108,19 @@ def test_every_terms_gradient_reaches_the_student(joint, batch, term):
 def test_what_is_right_already_costs_nothing(joint, batch):
     terms = joint._extra(batch["motion"].clone(), batch)
     assert terms["reading"].item() == pytest.approx(0, abs=1e-5) and terms["shape"].item() == 0
+
+
+def test_a_teachers_lips_are_read_where_there_are_some(joint, batch):
+    """Lips drawn of the true motion, given as a teacher's, cost what the true motion costs; other lips cost more."""
+    (b, frames), face = joint._drawn(batch["lengths"]), joint._painter(batch["templates"][0], torch.device("cpu"))
+    joint._drawn = lambda lengths: (b, frames)
+    true = joint._offsets(batch["motion"][b, frames])
+    drawn = face.lips(true, None, lip_shot(face.template, true.numpy(), None, face.look))
+    lips = torch.zeros(*batch["motion"].shape[:2], 96, 96, dtype=torch.uint8)
+    lips[b, frames] = (255 * drawn).round().byte()
+    same = joint._extra(batch["motion"].clone(), batch | {"lips": lips})["reading"]
+    other = joint._extra(batch["motion"].clone(), batch | {"lips": 255 - lips})["reading"]
+    assert same.item() < 1e-3 < other.item()
 
 
 def test_shape_is_the_error_of_gap_and_width(joint, batch, face):
