@@ -8,9 +8,10 @@ from talking3d.models.audio2mesh import Audio2Mesh
 from talking3d.models.codetalker import CodeTalker
 from talking3d.models.faceformer import FaceFormer
 from talking3d.models.motion_model import MotionModel
+from talking3d.models.selftalk import SelfTalk
 
 GENERATORS: dict[str, type[MotionModel]] = {
-    model.NAME: model for model in (Audio2Mesh, FaceFormer, CodeTalker)
+    model.NAME: model for model in (Audio2Mesh, FaceFormer, CodeTalker, SelfTalk)
 }
 
 
