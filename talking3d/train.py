@@ -1,7 +1,7 @@
 """Training the models of this package from a config file: what `talking3d train` does."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, make_dataclass
 from functools import partial
 from pathlib import Path
 
@@ -12,32 +12,26 @@ from avsr.training.config import keep_config, load_config, read_yaml
 from avsr.training.trainer import FREE_KEYS, Trainer, TrainerConfig
 from talking3d.corpus.motion_dataset import MotionDataConfig, StudentData, collate, student_data
 from talking3d.face.template import FaceTemplate
+from talking3d.generators import GENERATORS
 from talking3d.learn2talk import Learn2Talk, Learn2TalkConfig
-from talking3d.models.audio2mesh import Audio2Mesh, Audio2MeshConfig
-from talking3d.models.faceformer import FaceFormer, FaceFormerConfig
+from talking3d.models.audio2mesh import Audio2Mesh
+from talking3d.models.codetalker import CodeTalker
+from talking3d.models.motion_model import MotionModel, MotionModelConfig
+from talking3d.models.motion_prior import MotionPrior
 from talking3d.models.syncnet3d import SyncNet3D, SyncNet3DConfig
 
 
-@dataclass
-class StudentTraining:
-    """The schema of a student's yaml file."""
+def _schema(model: type[MotionModel]) -> type:
+    """The schema of a model's yaml file: its own settings stand under its name."""
+    parts = {"data": MotionDataConfig, model.NAME: model.Config, "trainer": TrainerConfig}
+    return make_dataclass(
+        f"{model.__name__}Training",
+        [("model", str, model.NAME), ("out", str, f"exp/{model.NAME}")]
+        + [(name, part, field(default_factory=part)) for name, part in parts.items()],
+    )
 
-    model: str = "audio2mesh"
-    out: str = "exp/audio2mesh"
-    data: MotionDataConfig = field(default_factory=MotionDataConfig)
-    audio2mesh: Audio2MeshConfig = field(default_factory=Audio2MeshConfig)
-    trainer: TrainerConfig = field(default_factory=TrainerConfig)
 
-
-@dataclass
-class FaceFormerTraining:
-    """The schema of a FaceFormer's yaml file."""
-
-    model: str = "faceformer"
-    out: str = "exp/faceformer"
-    data: MotionDataConfig = field(default_factory=MotionDataConfig)
-    faceformer: FaceFormerConfig = field(default_factory=FaceFormerConfig)
-    trainer: TrainerConfig = field(default_factory=TrainerConfig)
+StudentTraining = _schema(Audio2Mesh)
 
 
 @dataclass
@@ -69,10 +63,11 @@ def train(config_path: str | Path, overrides: list[str], preset: str | None = No
     return TRAININGS[name](config_path, overrides, preset)
 
 
-def train_student(config_path: str | Path, overrides: list[str], preset: str | None) -> Path:
-    """Train an `Audio2Mesh` on speech with motion."""
-    config = load_config(config_path, overrides, StudentTraining, preset=preset)
-    return _train_on_motion(config, config.audio2mesh.basis_size, partial(_student, config), config_path)
+def train_motion_model(new: Callable, model: type[MotionModel], config_path, overrides, preset) -> Path:
+    """Train a `model` on speech with motion; `new` makes one, of its config and what `MotionModel` takes besides."""
+    config = load_config(config_path, overrides, _schema(model), preset=preset)
+    own = getattr(config, model.NAME)
+    return _train_on_motion(config, own.basis_size, partial(_new, new, own), config_path)
 
 
 def train_learn2talk(config_path: str | Path, overrides: list[str], preset: str | None) -> Path:
@@ -80,19 +75,9 @@ def train_learn2talk(config_path: str | Path, overrides: list[str], preset: str 
     config = load_config(config_path, overrides, Learn2TalkTraining, preset=preset)
 
     def build(data: StudentData, template: FaceTemplate) -> Learn2Talk:
-        return Learn2Talk(config.learn2talk, _student(config, data, template))
+        return Learn2Talk(config.learn2talk, _new(Audio2Mesh, config.audio2mesh, data, template))
 
     return _train_on_motion(config, config.audio2mesh.basis_size, build, config_path)
-
-
-def train_faceformer(config_path: str | Path, overrides: list[str], preset: str | None) -> Path:
-    """Train a `FaceFormer` on speech with motion."""
-    config = load_config(config_path, overrides, FaceFormerTraining, preset=preset)
-
-    def build(data: StudentData, template: FaceTemplate) -> FaceFormer:
-        return FaceFormer(config.faceformer, data.basis, data.train.mean_motion(), template, data.speakers)
-
-    return _train_on_motion(config, config.faceformer.basis_size, build, config_path)
 
 
 def train_syncnet(config_path: str | Path, overrides: list[str], preset: str | None) -> Path:
@@ -105,8 +90,8 @@ def train_syncnet(config_path: str | Path, overrides: list[str], preset: str | N
     return _train_on_motion(config, config.basis_size, build, config_path)
 
 
-def _student(config: StudentTraining, data: StudentData, template: FaceTemplate) -> Audio2Mesh:
-    return Audio2Mesh(config.audio2mesh, data.basis, data.train.mean_motion(), template, data.speakers)
+def _new(new: Callable, config: MotionModelConfig, data: StudentData, template: FaceTemplate) -> MotionModel:
+    return new(config, data.basis, data.train.mean_motion(), template, data.speakers)
 
 
 def _train_on_motion(config, basis_size: int, build: Callable, config_path: str | Path) -> Path:
@@ -137,8 +122,8 @@ def _train_on_motion(config, basis_size: int, build: Callable, config_path: str 
 
 
 TRAININGS = {
-    "audio2mesh": train_student,
+    **{model.NAME: partial(train_motion_model, model, model) for model in (*GENERATORS.values(), MotionPrior)},
+    "codetalker": partial(train_motion_model, CodeTalker.on_prior, CodeTalker),
     "learn2talk": train_learn2talk,
-    "faceformer": train_faceformer,
     "syncnet3d": train_syncnet,
 }

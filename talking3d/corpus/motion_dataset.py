@@ -46,8 +46,8 @@ class MotionDataConfig:
 
 
 class MotionDataset(torch.utils.data.Dataset):
-    """Rows of speech with motion: items {utt_id, waveform (S,), motion (T, K) in `basis`, speaker index,
-    template (its file)}.
+    """Rows of speech with motion: items {utt_id, text (None where the row has none), waveform (S,), motion (T, K) in
+    `basis`, speaker index, template (its file)}.
 
     Args:
         rows: manifest rows with `audio`, `motion` and `template`.
@@ -114,6 +114,7 @@ class MotionDataset(torch.utils.data.Dataset):
         speaker = self._index.get(row["speaker"], UNKNOWN)
         return {
             "utt_id": row["utt_id"],
+            "text": row.get("text"),
             "waveform": waveform,
             "motion": motion,
             "speaker": speaker,
@@ -133,7 +134,7 @@ class MotionDataset(torch.utils.data.Dataset):
 def collate(items: list[dict]) -> dict:
     """Batch items: waveform (B, S) and motion (B, T, K) zero-padded, lengths (B,) in frames, speakers (B,).
 
-    utt_ids and templates (files) are lists.
+    utt_ids, texts and templates (files) are lists.
     """
     lengths = [len(item["motion"]) for item in items]
     waveform = np.zeros((len(items), samples_of(max(lengths))), dtype=np.float32)
@@ -143,6 +144,7 @@ def collate(items: list[dict]) -> dict:
         motion[b, : lengths[b]] = item["motion"]
     return {
         "utt_ids": [item["utt_id"] for item in items],
+        "texts": [item.get("text") for item in items],
         "templates": [item["template"] for item in items],
         "waveform": torch.from_numpy(waveform),
         "motion": torch.from_numpy(motion),

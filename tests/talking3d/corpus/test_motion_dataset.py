@@ -77,7 +77,7 @@ def test_collate_pads_with_zeros(spoken_rows):
     assert batch["motion"].shape == (2, 43, 2)
     assert batch["waveform"].shape == (2, 43 * 640)
     assert batch["lengths"].tolist() == [25, 43]
-    assert batch["utt_ids"] == ["utt0", "utt9"]
+    assert batch["utt_ids"] == ["utt0", "utt9"] and batch["texts"] == ["buzz", "buzz"]
     assert batch["speakers"].tolist() == [1, 0]
     assert not batch["motion"][0, 25:].any()
     assert not batch["waveform"][0, 25 * 640 :].any()

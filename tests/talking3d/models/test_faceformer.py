@@ -1,4 +1,4 @@
-"""FaceFormer: its own past against the true one, biases, positions, padding, checkpoints, and that it learns."""
+"""FaceFormer: its own past against the true one, padding, checkpoints, and that it learns."""
 
 import dataclasses
 
@@ -56,23 +56,6 @@ def test_a_frame_knows_the_past_and_not_the_future(dataset, tiny_face):
         after = model._speak(*inputs, batch["motion"])
     changed = (before - after).abs().amax(-1)[0] > 1e-6
     assert not changed[:21].any() and changed[21:].all()
-
-
-def test_biases_forget_by_periods_and_hide_the_future(dataset, tiny_face):
-    bias = _model(dataset, tiny_face)._bias(20, 20)
-    assert bias.shape == (2, 20, 20)
-    for head, slope in enumerate((2.0**-4, 2.0**-8)):
-        for now in range(20):
-            for then in range(20):
-                expected = -np.inf if then > now else -slope * ((now - then) // 8)
-                assert bias[head, now, then].item() == expected
-    assert torch.equal(_model(dataset, tiny_face)._bias(20, 1), bias[:, -1:])
-
-
-def test_positions_repeat_with_the_period(dataset, tiny_face):
-    positions = _model(dataset, tiny_face)._positions(24, torch.device("cpu"))
-    assert torch.equal(positions[:8], positions[8:16]) and not torch.equal(positions[0], positions[1])
-    assert positions[3, 0].item() == pytest.approx(np.sin(3)) and positions[3, 1].item() == pytest.approx(np.cos(3))
 
 
 def test_an_utterance_alone_is_what_it_is_in_a_padded_batch(dataset, tiny_face):
