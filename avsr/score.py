@@ -1,4 +1,4 @@
-"""Word and character error rates by jiwer, with ESPnet's table and bootstrap intervals.
+"""Word and character error rates by jiwer, with ESPnet's table.
 
 Rates are percentages of the reference's units over a whole test set. `normalized` scores are taken after
 `avsr.data.text.normalize_text` of both sides: lower case, no punctuation but the apostrophe, single spaces.
@@ -66,6 +66,8 @@ class Scores:
     utt_ids: tuple[str, ...]
     word_errors: np.ndarray  # (utterances,) int64, in the order of utt_ids
     word_counts: np.ndarray  # (utterances,) int64: words of the reference
+    char_errors: np.ndarray  # the same of characters
+    char_counts: np.ndarray
     alignments: str  # one block an utterance: REF and HYP lined up, with S, D and I under the errors
 
     @property
@@ -117,6 +119,8 @@ def score(refs: Mapping[str, str], hyps: Mapping[str, str], normalize: bool = Tr
         utt_ids=tuple(utt_ids),
         word_errors=np.array([_errors(output) for output in words]),
         word_counts=np.array([len(output.references[0]) for output in words]),
+        char_errors=np.array([_errors(output) for output in chars]),
+        char_counts=np.array([len(output.references[0]) for output in chars]),
         alignments="\n".join(f"{utt_id}\n{_picture(output)}\n" for utt_id, output in zip(utt_ids, words, strict=True)),
     )
 
@@ -161,36 +165,3 @@ def espnet_table(scores: Mapping[str, Scores], unit: str = "word") -> str:
         rates = (counts.corr, counts.sub, counts.dele, counts.ins, counts.err, counts.sentence_err)
         lines.append(f"|{name}|{counts.sentences}|{counts.units}|" + "|".join(f"{rate:.1f}" for rate in rates) + "|")
     return "\n".join(lines) + "\n"
-
-
-def bootstrap_interval(scores: Scores, n: int = 1000, seed: int = 0, level: float = 0.95) -> tuple[float, float]:
-    """Interval of the WER in % by drawing utterances with replacement (Bisani & Ney, 2004)."""
-    rates = _resampled_rates(scores.word_errors, scores.word_counts, n, seed)
-    low, high = np.quantile(rates, [(1 - level) / 2, (1 + level) / 2])
-    return float(low), float(high)
-
-
-@dataclass(frozen=True)
-class PairedBootstrap:
-    """Difference of two systems' WER, b minus a, in percentage points; below 0: b is better."""
-
-    difference: float
-    low: float  # 95 % interval
-    high: float
-    share_b_better: float  # of the draws
-
-
-def paired_bootstrap(
-    a: Mapping[str, str], b: Mapping[str, str], refs: Mapping[str, str], n: int = 1000, seed: int = 0
-) -> PairedBootstrap:
-    """Compare two systems' hypotheses on the same utterances, drawn with replacement together."""
-    first, second = score(refs, a), score(refs, b)
-    errors = second.word_errors - first.word_errors
-    draws = _resampled_rates(errors, first.word_counts, n, seed)
-    low, high = np.quantile(draws, [0.025, 0.975])
-    return PairedBootstrap(second.wer - first.wer, float(low), float(high), float((draws < 0).mean()))
-
-
-def _resampled_rates(errors: np.ndarray, counts: np.ndarray, n: int, seed: int) -> np.ndarray:
-    draws = np.random.default_rng(seed).integers(len(errors), size=(n, len(errors)))
-    return 100.0 * errors[draws].sum(axis=1) / counts[draws].sum(axis=1)

@@ -10,7 +10,7 @@ import argparse
 import itertools
 import json
 import sys
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from avsr.data.manifest import read_manifest
@@ -20,7 +20,8 @@ from avsr.errors import InputError, exit_status
 from avsr.files import read_jsonl, write_json, write_text
 from avsr.models.recognizer import Recognizer
 from avsr.parallel import worker_pool
-from avsr.score import bootstrap_interval, espnet_table, paired_bootstrap, score
+from avsr.score import espnet_table, score
+from benchmarks.significance import difference, interval, word_tally
 
 
 @dataclass(frozen=True)
@@ -78,14 +79,13 @@ def evaluate(
 
     rows = read_manifest(manifest)
     refs = {row["utt_id"]: row["text"] for row in rows}
-    hyps, scored, results = {}, {}, []
+    scored, results = {}, []
     for _, system, condition, noise, _, path in jobs:
-        key = system.name, condition
-        hyps[key] = {line["utt_id"]: line["text"] for line in read_jsonl(path)}
-        scores = scored[key] = score(refs, hyps[key])
+        hyps = {line["utt_id"]: line["text"] for line in read_jsonl(path)}
+        scores = scored[system.name, condition] = score(refs, hyps)
         write_text(path.with_name("alignments.txt"), scores.alignments)
         first = read_noise_manifest(noise)[0] if noise is not None else {"kind": None, "snr_db": None}
-        low, high = bootstrap_interval(scores)
+        low, high = map(float, interval(word_tally(scores)))
         results.append(
             {
                 "system": system.name,
@@ -102,10 +102,8 @@ def evaluate(
     paired = []
     for a, b in itertools.combinations([system.name for system in systems if "a" in system.modality], 2):
         for condition in conditions:
-            gain = paired_bootstrap(hyps[a, condition], hyps[b, condition], refs)
-            paired.append(
-                {"condition": condition, "a": a, "b": b, **{k: getattr(gain, k) for k in ("difference", "low", "high")}}
-            )
+            gain = difference(word_tally(scored[a, condition]), word_tally(scored[b, condition]))
+            paired.append({"condition": condition, "a": a, "b": b, **asdict(gain)})
     return {
         "protocol": {
             "manifest": str(manifest),

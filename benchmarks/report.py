@@ -16,6 +16,7 @@ from avsr.data.manifest import read_manifest
 from avsr.errors import InputError, exit_status
 from avsr.files import atomic_path, write_text
 from avsr.media.video import read_lips
+from benchmarks.columns import GEOMETRY, READBACK, Column, columns
 
 SYNTHETIC = "Synthetic speech and faces: these figures rank methods and say nothing about real corpora. "
 
@@ -93,31 +94,81 @@ def generator_section(name: str, scores: dict) -> str:
     """Vertex errors and read-back word error of each motion, in Markdown."""
     protocol = scores["protocol"]
     readers = list(scores["readers"])
-    geometry = [
-        ("lve_mm", "LVE mm", "{:.2f}"),
-        ("lve_m2", "LVE m²", "{:.2e}"),
-        ("mve_mm", "MVE mm", "{:.2f}"),
-        ("ldtw_mm", "LDTW mm", "{:.2f}"),
-        ("fdd", "FDD m²", "{:+.2e}"),
-        ("closure_rate", "closed on p b m", "{:.0%}"),
-        ("lip_correlation", "lip-opening r", "{:.2f}"),
-        ("mtm_ms", "MTM ms", "{:.0f}"),
-        ("lse_d", "LSE-D", "{:.3f}"),
-        ("lse_c", "LSE-C", "{:.3f}"),
+    measured = list(scores["motions"].values())
+    geometry = [column for column in GEOMETRY if any(column.key in row for row in measured)]
+    read = [
+        (column, reader)
+        for reader in readers
+        for column in READBACK
+        if column.key != "cer" and any(column.key in row["readback"].get(reader, {}) for row in measured)
     ]
-    present = [column for column in geometry if any(column[0] in row for row in scores["motions"].values())]
+    titles = [column.title for column in geometry] + [f"{column.title} read by {reader}" for column, reader in read]
     text = [
         f"## Talking face: {name}\n",
         f"{protocol['utterances']} utterances, {protocol['speakers']} speakers. {protocol['geometry']}\n",
-        "| motion | " + " | ".join([title for _, title, _ in present] + [f"WER read by {r}" for r in readers]) + " |",
-        "|---|" + "---|" * (len(present) + len(readers)),
+        "| motion | " + " | ".join(titles) + " |",
+        "|---|" + "---|" * len(titles),
     ]
     for motion, row in scores["motions"].items():
-        values = [fmt.format(row[key]) if key in row else "" for key, _, fmt in present]
-        values += [with_interval(row["readback"][r]) if r in row["readback"] else "" for r in readers]
+        values = [column.text(row[column.key]) if column.key in row else "" for column in geometry]
+        for column, reader in read:
+            cell = row["readback"].get(reader, {})
+            if column.key == "wer" and cell:
+                values.append(with_interval(cell))
+            else:
+                values.append(column.text(cell[column.key]) if column.key in cell else "")
         text.append(f"| {motion} | " + " | ".join(values) + " |")
     text += ["", *(f"- reader {reader}: {facts}" for reader, facts in scores["readers"].items())]
     return "\n".join(text) + "\n"
+
+
+def ablation_section(name: str, scores: dict) -> str:
+    """Every measure of each system with its interval and its spread over seeds, then the differences, in Markdown."""
+    protocol, systems = scores["protocol"], scores["systems"]
+    shown = [
+        column
+        for column in columns(list(scores["readers"]))
+        if any(column.key in system["measures"] for system in systems.values())
+    ]
+    seeds = ", ".join(f"{system} {len(of['manifests'])}" for system, of in systems.items() if system != "reference")
+    text = [
+        f"## Ablation: {name}\n",
+        f"{protocol['utterances']} utterances, {protocol['speakers']} speakers; seeds: {seeds}. {protocol['geometry']} "
+        "What an utterance gives is averaged over seeds; [ ]: 95 % bootstrap interval over utterances "
+        f"({protocol['draws']:,} draws), ±: standard deviation of the seeds' figures, which the interval leaves out.\n",
+        "| measure | better | " + " | ".join(systems) + " |",
+        "|---|---|" + "---|" * len(systems),
+    ]
+    for column in shown:
+        cells = [_figure_cell(column, system["measures"].get(column.key)) for system in systems.values()]
+        text.append(f"| {column.title} | {column.better} | " + " | ".join(cells) + " |")
+    differences = {(row["a"], row["b"], row["key"]): row for row in scores["comparisons"]}
+    pairs = list(dict.fromkeys((a, b) for a, b, _ in differences))
+    if pairs:
+        text += [
+            "\nPaired bootstrap over utterances: difference, 95 % interval, two-sided p (of one comparison each).\n",
+            "| measure | better | " + " | ".join(f"{b} − {a}" for a, b in pairs) + " |",
+            "|---|---|" + "---|" * len(pairs),
+        ]
+        for column in shown:
+            cells = [_difference_cell(column, differences.get((*pair, column.key))) for pair in pairs]
+            text.append(f"| {column.title} | {column.better} | " + " | ".join(cells) + " |")
+    text += ["", *(f"- reader {reader}: {facts}" for reader, facts in scores["readers"].items())]
+    return "\n".join(text) + "\n"
+
+
+def _figure_cell(column: Column, figure: dict | None) -> str:
+    if figure is None:
+        return ""
+    spread = "" if figure["seed_sd"] is None else f" ± {column.text(figure['seed_sd']).lstrip('+')}"
+    return "{} [{}, {}]".format(*(column.text(figure[key]) for key in ("value", "low", "high"))) + spread
+
+
+def _difference_cell(column: Column, row: dict | None) -> str:
+    if row is None:
+        return ""
+    ends = "{} [{}, {}]".format(*(column.text(row[key], signed=True) for key in ("difference", "low", "high")))
+    return f"{ends}, p {'< 0.001' if row['p'] < 0.001 else format(row['p'], '.3f')}"
 
 
 def plot_recognizer(name: str, scores: dict, path: Path) -> None:
@@ -227,8 +278,10 @@ def main() -> None:
         sections.append(generator_section(name, scores))
         plot_generator(name, scores, args.exp / "report" / f"readback_{name}.png")
         plot_lips(scores, args.exp / "report" / f"lips_{name}.png")
+    for path in sorted(args.exp.glob("ablation/*/scores.json")):
+        sections.append(ablation_section(path.parent.name, json.loads(path.read_text())))
     if len(sections) == 1:
-        raise InputError(f"{args.exp}: nothing measured yet (no recognizer/*/scores.json, no generator/*/scores.json)")
+        raise InputError(f"{args.exp}: nothing measured yet (no {{recognizer,generator,ablation}}/*/scores.json)")
     sections.append(stage_table(args.exp))
     write_text(args.exp / "RESULTS.md", "\n".join(filter(None, sections)))
     print("\n".join(sections))

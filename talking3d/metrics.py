@@ -90,25 +90,34 @@ def mtm_ms(pairs: Iterable[tuple[np.ndarray, np.ndarray]]) -> tuple[float, float
     """
     gaps, n_extrema = [], 0
     for pred, true in pairs:
-        if len(pred) != len(true) or len(true) < 3:
-            raise InputError(f"lip openings of {len(pred)} and {len(true)} frames: give both of one length, 3 or more")
-        pred, true = (gaussian_filter1d(np.asarray(opening, np.float64), 2) for opening in (pred, true))
-        slopes = [_keogh_derivative(opening) for opening in (pred, true)]
-        path = _warp(np.square(slopes[0][:, None] - slopes[1][None]))
-        for sign in (1, -1):
-            theirs = find_peaks(sign * pred, prominence=PROMINENCE * np.ptp(pred))[0]
-            for frame in find_peaks(sign * true, prominence=PROMINENCE * np.ptp(true))[0]:
-                n_extrema += 1
-                led_to = path[path[:, 1] == frame, 0].mean()
-                if len(theirs) == 0:
-                    continue
-                partner = theirs[np.abs(theirs - led_to).argmin()]
-                if abs(partner - led_to) <= PARTNER_FRAMES:
-                    gaps.append(abs(partner - frame))
+        found, n_true = misalignments(pred, true)
+        gaps += found
+        n_extrema += n_true
     return (
         float(1000 / FPS * np.mean(gaps)) if gaps else float("nan"),
         len(gaps) / n_extrema if n_extrema else float("nan"),
     )
+
+
+def misalignments(pred: np.ndarray, true: np.ndarray) -> tuple[list[int], int]:
+    """What `mtm_ms` pools, of one utterance: |t_true - t_pred| of each pair, in frames, and how many true extrema."""
+    if len(pred) != len(true) or len(true) < 3:
+        raise InputError(f"lip openings of {len(pred)} and {len(true)} frames: give both of one length, 3 or more")
+    pred, true = (gaussian_filter1d(np.asarray(opening, np.float64), 2) for opening in (pred, true))
+    slopes = [_keogh_derivative(opening) for opening in (pred, true)]
+    path = _warp(np.square(slopes[0][:, None] - slopes[1][None]))
+    gaps, n_extrema = [], 0
+    for sign in (1, -1):
+        theirs = find_peaks(sign * pred, prominence=PROMINENCE * np.ptp(pred))[0]
+        for frame in find_peaks(sign * true, prominence=PROMINENCE * np.ptp(true))[0]:
+            n_extrema += 1
+            led_to = path[path[:, 1] == frame, 0].mean()
+            if len(theirs) == 0:
+                continue
+            partner = theirs[np.abs(theirs - led_to).argmin()]
+            if abs(partner - led_to) <= PARTNER_FRAMES:
+                gaps.append(int(abs(partner - frame)))
+    return gaps, n_extrema
 
 
 def closures(aperture_mm: np.ndarray, phones: Sequence, closed_mm: float = CLOSED_MM) -> list[bool]:

@@ -1,4 +1,4 @@
-"""Error rates against a textbook edit distance, ESPnet's table, and bootstraps that know when there is nothing."""
+"""Error rates against a textbook edit distance, and ESPnet's table."""
 
 import random
 
@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from avsr.errors import InputError
-from avsr.score import bootstrap_interval, espnet_table, paired_bootstrap, score
+from avsr.score import espnet_table, score
 
 WORDS = ["bin", "lay", "set", "blue", "green", "red", "at", "by", "in", "a", "b", "c", "now", "soon", "please"]
 
@@ -79,24 +79,6 @@ def test_normalisation_is_said_and_can_be_turned_off():
 def test_an_empty_hypothesis_is_all_deletions():
     scores = score({"u": "set red"}, {"u": ""})
     assert scores.wer == 100 and scores.word.deletions == 2 and scores.cer == 100
-
-
-def test_interval_covers_the_rate_and_narrows_with_more_utterances():
-    few, many = (score(*random_system(1, 0.3, n)) for n in (30, 480))
-    (low, high), (low_many, high_many) = bootstrap_interval(few), bootstrap_interval(many)
-    assert low < few.wer < high and low_many < many.wer < high_many
-    assert (high - low) / (high_many - low_many) == pytest.approx(4, rel=0.5)
-    assert bootstrap_interval(few) == bootstrap_interval(few)
-
-
-def test_paired_bootstrap_tells_a_better_system_from_an_equal_one():
-    refs, bad = random_system(2, 0.5, 100)
-    good = {utt_id: refs[utt_id] if index % 2 else bad[utt_id] for index, utt_id in enumerate(refs)}
-    better = paired_bootstrap(bad, good, refs)
-    assert better.difference == pytest.approx(score(refs, good).wer - score(refs, bad).wer)
-    assert better.low <= better.difference <= better.high < 0 and better.share_b_better == 1.0
-    same = paired_bootstrap(bad, bad, refs)
-    assert (same.difference, same.low, same.high, same.share_b_better) == (0, 0, 0, 0)
 
 
 def test_sets_that_cannot_be_scored_are_refused():

@@ -1,11 +1,20 @@
+"""What is measured of an utterance, what is kept of it, and scores.json."""
+
+import json
+
 import numpy as np
 import pytest
 
-from avsr.data.manifest import FIELDS
-from benchmarks.generator import correlation, measure
+from avsr.data.manifest import read_manifest, write_manifest
+from avsr.errors import InputError
+from benchmarks import measures
+from benchmarks.generator import by_name, evaluate
+from benchmarks.measures import Bench, correlation
+from benchmarks.report import generator_section
+from benchmarks.significance import pooled
 from talking3d.face.motion import Motion
-from talking3d.face.procedural import procedural_face
-from talking3d.metrics import fdd, lve, lve_mm, mve_mm
+from talking3d.face.template import FaceTemplate
+from talking3d.metrics import closure_rate, fdd, ldtw_mm, lve, lve_mm, mtm_ms, mve_mm
 
 
 def test_correlation_ignores_length_and_stillness():
@@ -14,28 +23,93 @@ def test_correlation_ignores_length_and_stillness():
     assert correlation(np.zeros(50), np.sin(t)) is None
 
 
-def test_measures_are_pooled_as_the_metrics_pool(tmp_path):
-    face = procedural_face()
-    face.save(tmp_path / "face.npz")
-    rng = np.random.default_rng(0)
-    rows = {"reference": [], "other": []}
-    pairs = []
-    for i, n_frames in enumerate((20, 35)):
-        both = []
-        for name, of in rows.items():
-            motion = Motion.of_template(
-                face, 25, coefficients=rng.random((n_frames, len(face.articulation_names))) * 0.3
-            )
-            motion.save(tmp_path / f"{name}{i}.npz")
-            row = dict.fromkeys(FIELDS) | {"utt_id": f"u{i}", "motion": tmp_path / f"{name}{i}.npz"}
-            of.append(row | {"template": tmp_path / "face.npz"})
-            both.append(motion.offsets_for(face))
-        pairs.append((both[1], both[0]))
-    result = measure(rows["reference"], {row["utt_id"]: row for row in rows["other"]})
-    lips = face.region("lips")
-    assert result["lve_mm"] == pytest.approx(lve_mm(pairs, lips), rel=1e-6)
-    assert result["lve_m2"] == pytest.approx(lve(pairs, lips), rel=1e-6)
-    assert result["mve_mm"] == pytest.approx(mve_mm(pairs), rel=1e-6)
-    assert result["fdd"] == pytest.approx(fdd(pairs, face.region("upper_face"))[0], rel=1e-6)
-    assert -1 <= result["lip_correlation"] <= 1
-    assert measure(rows["reference"], {row["utt_id"]: row for row in rows["reference"]})["lve_mm"] == 0
+def test_tallies_pool_as_the_metrics_pool(manifests, tmp_path):
+    tallies = Bench(manifests["reference"], tmp_path / "out", {}).measure("far", manifests["far"])
+    found = {key: pooled(tally) for key, tally in tallies.items()}
+    pred, true = (sorted(read_manifest(manifests[n]), key=lambda row: row["utt_id"]) for n in ("far", "reference"))
+    face = FaceTemplate.load(true[0]["template"])
+    pairs = [
+        tuple(Motion.load(row["motion"]).offsets_for(face) for row in rows) for rows in zip(pred, true, strict=True)
+    ]
+    lips, upper = face.region("lips"), face.region("upper_face")
+    gaps = [(measures.opening_of(p), measures.opening_of(t)) for p, t in zip(pred, true, strict=True)]
+    phones = [measures.read_alignment(row["alignment"])["phones"] for row in true]
+    expected = {
+        "lve_mm": lve_mm(pairs, lips),
+        "lve_m2": lve(pairs, lips),
+        "mve_mm": mve_mm(pairs),
+        "ldtw_mm": ldtw_mm(pairs, lips),
+        "fdd": fdd(pairs, upper)[0],
+        "fdd_abs": fdd(pairs, upper)[1],
+        "mtm_ms": mtm_ms(gaps)[0],
+        "lip_correlation": np.mean([correlation(*gap) for gap in gaps]),
+        "closure_rate": closure_rate(zip([gap for gap, _ in gaps], phones, strict=True)),
+    }
+    assert found.keys() == expected.keys()
+    for key, value in expected.items():
+        assert found[key] == pytest.approx(value, rel=1e-6), key
+
+
+def test_scores_of_each_motion_and_their_table(manifests, reader, tmp_path):
+    bench = Bench(manifests["reference"], tmp_path / "out", {"V": "exp/reader/checkpoint"})
+    scores = evaluate(bench, {"near": manifests["near"], "far": manifests["far"]})
+    json.dumps(scores)
+    motions = scores["motions"]
+    assert motions["reference"]["lve_mm"] == 0 < motions["near"]["lve_mm"] < motions["far"]["lve_mm"]
+    # of 6 words: "at" missed twice and "five" once
+    assert motions["near"]["readback"]["V"]["wer"] == pytest.approx(100 * 3 / 6)
+    # of 8 + 3 + 5 visemes, "pin five at" as "pin" misses 5; "five" as "pin" has 3 wrong (f a f, p i t), "bin at" 2
+    assert motions["far"]["readback"]["V"]["ver"] == pytest.approx(100 * (5 + 3 + 2) / 16)
+    assert motions["far"]["readback"]["V"]["wer"] == pytest.approx(100 * (2 + 1 + 2) / 6)
+    table = generator_section("test", scores)
+    assert "| motion | LVE mm | LVE m² |" in table and "| WER read by V | VER read by V |" in table
+    assert f"{motions['near']['lve_mm']:.2f}" in table and "- reader V: `reader`" in table
+    assert "LSE" not in table and "540 lip vertices" in table
+
+
+def test_what_is_kept_is_used_until_a_file_changes(manifests, reader, tmp_path, monkeypatch):
+    measured = []
+    real = measures.measure_utterance
+    monkeypatch.setattr(measures, "measure_utterance", lambda *rows: measured.append(rows[0]["utt_id"]) or real(*rows))
+
+    def measure(**options):
+        measured.clear(), reader.clear()
+        bench = Bench(manifests["reference"], tmp_path / "out", {"V": "exp/reader/checkpoint"}, **options)
+        tallies = bench.measure("near", manifests["near"])
+        return {key: pooled(tally) for key, tally in tallies.items()}, len(measured), len(reader)
+
+    first, *work = measure()
+    assert work == [3, 1]
+    assert measure() == (first, 0, 0)
+    assert measure(beam_size=2)[1:] == (0, 1)  # only what it changes
+    (row, *_) = read_manifest(manifests["near"])
+    moved = Motion.load(row["motion"])
+    Motion.of_template(FaceTemplate.load(row["template"]), 25, coefficients=0.5 * moved.coefficients).save(
+        row["motion"]
+    )
+    second, *work = measure(beam_size=2)
+    assert work == [3, 0] and second["lve_mm"] != first["lve_mm"]
+    (tmp_path / "near" / f"{row['utt_id']}.mp4").write_bytes(b"other lips")
+    assert measure(beam_size=2)[1:] == (0, 1)
+    # interrupted between the text and the note of what it was read from: read again
+    (tmp_path / "out" / "read_near_by_V" / "inputs.json").unlink()
+    assert measure(beam_size=2)[1:] == (0, 1)
+
+
+def test_a_checkpoint_that_changes_is_asked_again(manifests, reader, tmp_path):
+    checkpoint = tmp_path / "reader" / "checkpoint"
+    checkpoint.mkdir(parents=True)
+    for weights in ("one", "two", "two"):
+        (checkpoint / "model.safetensors").write_text(weights)
+        Bench(manifests["reference"], tmp_path / "out", {"V": str(checkpoint)}).measure("near", manifests["near"])
+    assert len(reader) == 2
+
+
+def test_what_users_get_wrong(manifests, tmp_path):
+    write_manifest(tmp_path / "short.jsonl", read_manifest(manifests["near"])[1:])
+    with pytest.raises(InputError, match=r"motion 'near' lacks 1 utterances of .*reference.jsonl: \['u2'\]"):
+        Bench(manifests["reference"], tmp_path / "out", {}).measure("near", tmp_path / "short.jsonl")
+    with pytest.raises(InputError, match="--motion near: give each a name of its own"):
+        by_name("--motion", [("near", "a"), ("near", "b")])
+    with pytest.raises(InputError, match="--motion reference: give each a name of its own, other than 'reference'"):
+        by_name("--motion", [("reference", "a")])

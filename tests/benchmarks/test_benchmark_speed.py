@@ -5,14 +5,14 @@ import json
 import pytest
 
 from avsr.media.timing import FPS
-from benchmarks.speed import hour, paths
+from benchmarks.speed import generator, hour, paths
 from benchmarks.speed.__main__ import benchmarks, main
 from talking3d.face.motion import Motion
 from talking3d.face.template import FaceTemplate
 
 
 def test_each_module_is_a_benchmark():
-    assert {"hour", "paths", "render"} <= set(benchmarks())
+    assert {"generator", "hour", "paths", "render"} <= set(benchmarks())
     for name, module in benchmarks().items():
         assert callable(module.measure) and callable(module.table) and f"benchmarks.speed {name}" in module.__doc__
 
@@ -58,3 +58,43 @@ def test_rates_as_a_table(capsys, monkeypatch, tmp_path):
     assert main(["paths", "--json", str(tmp_path / "paths.json")]) == 0
     assert "| read lip crops | 4,000 | 160 | 4.00 |" in capsys.readouterr().out
     assert json.loads((tmp_path / "paths.json").read_text())["read lip crops"] == 4000
+
+
+def test_speech_to_motion_side_by_side(tmp_path, capsys, monkeypatch):
+    monkeypatch.setitem(generator.WAYS, "FaceFormer in windows", (generator.faceformer_in_windows, 0.5))
+    out = tmp_path / "generator.json"
+    assert main(["generator", "--seconds", "0.4", "1", "--repeats", "1", "--json", str(out)]) == 0
+    found = json.loads(out.read_text())
+    assert [(row["way"], row["speech_s"]) for row in found["rows"]] == [
+        *[("student", 0.4), ("student", 1.0), ("FaceFormer", 0.4), ("FaceFormer", 1.0)],
+        ("FaceFormer in windows", 1.0),
+    ]
+    assert all(row["processor_s"] > 0 for row in found["rows"])
+    assert set(found["parameters"]) == set(found["memory_mb"]) == set(generator.WAYS)
+    assert all(0 <= grown < 500 for grown in found["memory_mb"].values()) and found["memory_s"] == 1
+    printed = capsys.readouterr().out
+    seconds = {(row["way"], row["speech_s"]): row["processor_s"] for row in found["rows"]}
+    ratio = seconds["FaceFormer", 1.0] / seconds["student", 1.0]
+    assert f"| 1 s | student | {seconds['student', 1.0]:.3f} |" in printed and f" | {ratio:.1f} |" in printed
+
+
+def test_faceformer_is_whole_and_the_student_in_windows():
+    whole, windowed = generator.faceformer(), generator.faceformer_in_windows()
+    assert whole.config.window_s > 60 > windowed.config.window_s == generator.student().config.window_s
+    assert whole.config.encoder == generator.student().config.encoder
+
+
+def test_memory_is_what_a_prediction_adds(monkeypatch):
+    class Hungry:
+        def predict(self, waveform):
+            return bytearray(200 * len(waveform))  # 3.2 MB a second
+
+    monkeypatch.setitem(generator.WAYS, "hungry", (Hungry, 0.0))
+    assert generator.memory_growth_mb("hungry", 30.0) == pytest.approx(91.6, rel=0.1)
+
+
+def test_no_speech(capsys):
+    assert main(["generator", "--seconds", "0"]) == 2
+    assert "error: --seconds and --repeats must be above 0" in capsys.readouterr().err
+    assert main(["generator", "--seconds", "4000"]) == 2
+    assert "FaceFormer is measured without windows up to 3600" in capsys.readouterr().err

@@ -1,0 +1,225 @@
+"""What is measured of generated motion, utterance by utterance, and kept, so that an interrupted benchmark goes on.
+
+A measure of an utterance is a total and a weight, which pool as `benchmarks.significance` says: LVE has the frames'
+errors and their number, closures have those made and those due, word error has errors and words.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+
+import talking3d.metrics
+from avsr.data.alignment import read_alignment
+from avsr.data.manifest import read_manifest
+from avsr.decode import DecodeConfig, decode_manifest
+from avsr.errors import InputError
+from avsr.files import read_jsonl, write_json
+from avsr.media.audio import read_audio
+from avsr.media.landmarks import Landmarks
+from avsr.media.timing import FPS
+from avsr.models.recognizer import Recognizer
+from avsr.score import score
+from benchmarks.columns import definitions, readback_key
+from benchmarks.recognizer import training_facts
+from benchmarks.significance import char_tally, word_tally
+from benchmarks.visemes import VisemeLexicon, viseme_score
+from talking3d.face.motion import Motion
+from talking3d.face.regions import lip_aperture_mm
+from talking3d.face.template import FaceTemplate
+from talking3d.metrics import closures, fdd, ldtw_mm, lip_errors, misalignments, mve_mm
+from talking3d.models.syncnet3d import SyncNet3D
+from talking3d.sync import sync_score
+
+INNER_LIPS = 62, 66  # iBUG-68: the middle of the upper and of the lower inner lip
+SEEN = ("motion", "template", "landmarks", "alignment", "audio")  # the files of a row that `measure_utterance` reads
+
+Measures = dict[str, tuple[float, float]]  # key of `benchmarks.columns`: total, weight
+
+
+def opening_of(row: Mapping) -> np.ndarray | None:
+    """(T,) inner-lip gap of a row: mm from its motion, else pixels from its filmed landmarks; None without either."""
+    if row["motion"] is not None:
+        template = FaceTemplate.load(row["template"])
+        return lip_aperture_mm(template, Motion.load(row["motion"]).offsets_for(template))
+    if row["landmarks"] is not None:
+        points = Landmarks.load(row["landmarks"]).points
+        return np.linalg.norm(points[:, INNER_LIPS[0]] - points[:, INNER_LIPS[1]], axis=-1)
+    return None
+
+
+def correlation(a: np.ndarray, b: np.ndarray) -> float | None:
+    """Pearson's r over the frames both have; None where one of them doesn't move."""
+    n = min(len(a), len(b))
+    a, b = a[:n], b[:n]
+    return float(np.corrcoef(a, b)[0, 1]) if a.std() > 1e-6 and b.std() > 1e-6 else None
+
+
+def measure_utterance(row: Mapping, other: Mapping, judge: SyncNet3D | None = None) -> Measures:
+    """Geometry of the motion of `other` against `row`'s, where `row` has any, and how well it fits the sound."""
+    found: Measures = {}
+    opening, true_opening = opening_of(other), opening_of(row)
+    if opening is not None and true_opening is not None:
+        r = correlation(opening, true_opening)
+        if r is not None:
+            found["lip_correlation"] = r, 1
+            n = min(len(opening), len(true_opening))
+            gaps, _ = misalignments(opening[:n], true_opening[:n])
+            found["mtm_ms"] = 1000 / FPS * sum(gaps), len(gaps)
+    if other["motion"] is None:
+        return found
+    moved = Motion.load(other["motion"])
+    if judge is not None:
+        judged = sync_score(judge, read_audio(row["audio"]), moved.offsets_for(FaceTemplate.load(other["template"])))
+        found |= {"lse_d": (judged.lse_d, 1), "lse_c": (judged.lse_c, 1)}
+    phones = read_alignment(row["alignment"]).get("phones") if row["alignment"] is not None else None
+    if phones:
+        closed = closures(opening, phones)
+        found["closure_rate"] = sum(closed), len(closed)
+    if row["motion"] is None:
+        return found
+    template = FaceTemplate.load(row["template"])
+    pred, true = moved.offsets_for(template), Motion.load(row["motion"]).offsets_for(template)
+    lips, n_frames = template.region("lips"), len(true)
+    squared = lip_errors(pred, true, lips)
+    signed, absolute = fdd([(pred, true)], template.region("upper_face"))
+    return found | {
+        "lve_m2": (squared.sum(), n_frames),
+        "lve_mm": (1e3 * np.sqrt(squared).sum(), n_frames),
+        "mve_mm": (mve_mm([(pred, true)]) * n_frames, n_frames),
+        "ldtw_mm": (ldtw_mm([(pred, true)], lips), 1),
+        "fdd": (signed, 1),
+        "fdd_abs": (absolute, 1),
+    }
+
+
+class Bench:
+    """One reference, the judge and the readers that measure every motion, and the folder that keeps what they found.
+
+    What is in the folder is used again where the files that it was made from, the reader and the judge still have the
+    same bytes, and made anew where they have not.
+
+    Args:
+        reference: manifest of the speech, with its true motion or filmed lips.
+        out: the folder.
+        readers: {name: checkpoint of a recogniser that sees}.
+        judge: checkpoint of a SyncNet3D that was no motion's loss.
+        lexicon: manifests whose alignments tell how words are pronounced, besides the reference's own.
+        beam_size: of the readers.
+    """
+
+    def __init__(
+        self,
+        reference: str | Path,
+        out: Path,
+        readers: Mapping[str, str],
+        judge: str | None = None,
+        lexicon: Sequence[str] = (),
+        beam_size: int = 5,
+    ):
+        self.reference = str(reference)
+        self.rows = sorted(read_manifest(reference, use=SEEN), key=lambda row: row["utt_id"])
+        self.out, self.readers, self.judge = out, dict(readers), judge
+        self.decoding = DecodeConfig(method="beam", beam_size=beam_size, modality="v")
+        self._lexicon_rows = [*self.rows, *(row for path in lexicon for row in read_manifest(path))]
+        self._lexicon: VisemeLexicon | None = None
+        self._loaded: dict[str, Recognizer | SyncNet3D] = {}
+        self._digests: dict[str, str] = {}
+
+    def measure(self, name: str, manifest: str | Path) -> dict[str, np.ndarray]:
+        """Everything of one motion: {key: tally (U, 2)}, over the reference's utterances by utt_id.
+
+        manifest: the reference's utterances with a generated `motion` and its drawn `lips` (or the reference itself).
+        name: of the files in the folder. Raises InputError: utterances or lips that the manifest lacks.
+        """
+        rows = read_manifest(manifest, need=("lips",) if self.readers else (), use=SEEN)
+        by_id = {row["utt_id"]: row for row in rows}
+        missing = sorted(row["utt_id"] for row in self.rows if row["utt_id"] not in by_id)
+        if missing:
+            raise InputError(f"motion {name!r} lacks {len(missing)} utterances of {self.reference}: {missing[:3]}")
+        others = [by_id[row["utt_id"]] for row in self.rows]
+        found = self._measured(name, others)
+        keys = dict.fromkeys(key for measures in found for key in measures)
+        tallies = {key: np.array([measures.get(key, (0, 0)) for measures in found], dtype=float) for key in keys}
+        for reader in self.readers:
+            tallies |= self._readback(name, reader, others)
+        return {key: tally for key, tally in tallies.items() if tally[:, 1].sum() > 0}
+
+    def protocol(self, measured: Sequence[str]) -> dict:
+        """What scores.json says of the reference and of the figures with the keys `measured`."""
+        n_lips = n_verts = n_upper = 0
+        if self.rows[0]["motion"] is not None:
+            template = FaceTemplate.load(self.rows[0]["template"])
+            n_lips, n_upper = len(template.region("lips")), len(template.region("upper_face"))
+            n_verts = len(template.verts)
+        judge = "" if self.judge is None else f"`{Path(self.judge).parent.name}`"
+        return {
+            "reference": self.reference,
+            "utterances": len(self.rows),
+            "speakers": len({row["speaker"] for row in self.rows}),
+            "geometry": definitions(measured, n_lips, n_verts, n_upper, judge),
+        }
+
+    def reader_facts(self) -> dict[str, str]:
+        """Each reader's checkpoint and training, in words."""
+        return {name: f"`{Path(path).parent.name}`, {training_facts(path)}" for name, path in self.readers.items()}
+
+    def _measured(self, name: str, others: list[dict]) -> list[Measures]:
+        # The code is among the inputs: a metric that changes is measured again.
+        code = [self._digest(module) for module in (__file__, talking3d.metrics.__file__)]
+        files = [[row["utt_id"], *(self._digest(row[field]) for field in SEEN)] for row in self.rows + others]
+        inputs = _sha256([code, files, self._digest(self.judge)])
+        path = self.out / "measured" / f"{name}.json"
+        if path.is_file():
+            kept = json.loads(path.read_text(encoding="utf-8"))
+            if kept["inputs"] == inputs:
+                return [kept["utterances"][row["utt_id"]] for row in self.rows]
+        judge = None if self.judge is None else self._load(SyncNet3D, self.judge)
+        found = [measure_utterance(row, other, judge) for row, other in zip(self.rows, others, strict=True)]
+        found = [{key: (float(total), float(weight)) for key, (total, weight) in each.items()} for each in found]
+        utterances = {row["utt_id"]: measures for row, measures in zip(self.rows, found, strict=True)}
+        write_json(path, {"inputs": inputs, "utterances": utterances})
+        return found
+
+    def _readback(self, name: str, reader: str, others: list[dict]) -> dict[str, np.ndarray]:
+        checkpoint, folder = self.readers[reader], self.out / f"read_{name}_by_{reader}"
+        files = [[row["utt_id"], self._digest(row["lips"])] for row in others]
+        inputs = {"inputs": _sha256([files, self._digest(checkpoint), repr(self.decoding)])}
+        hyp, told = folder / "hyp.jsonl", folder / "inputs.json"
+        if not (hyp.is_file() and told.is_file() and json.loads(told.read_text(encoding="utf-8")) == inputs):
+            decode_manifest(self._load(Recognizer, checkpoint), others, self.decoding, out=hyp)
+            write_json(told, inputs)
+        hyps = {line["utt_id"]: line["text"] for line in read_jsonl(hyp)}
+        refs = {row["utt_id"]: row["text"] for row in self.rows}
+        if self._lexicon is None:
+            self._lexicon = VisemeLexicon(self._lexicon_rows)
+        scores, seen = score(refs, hyps), viseme_score(refs, hyps, self._lexicon)
+        tallies = {"wer": word_tally(scores), "cer": char_tally(scores), "ver": word_tally(seen)}
+        return {readback_key(rate, reader): tally for rate, tally in tallies.items()}
+
+    def _load(self, kind: type[Recognizer] | type[SyncNet3D], checkpoint: str) -> Recognizer | SyncNet3D:
+        if checkpoint not in self._loaded:
+            self._loaded[checkpoint] = kind.from_pretrained(checkpoint)
+        return self._loaded[checkpoint]
+
+    def _digest(self, path: str | Path | None) -> str | None:
+        """SHA-256 of a file's bytes, or of a folder's files; of the text itself where there is no such file."""
+        if path is None:
+            return None
+        path = Path(path)
+        if str(path) not in self._digests:
+            if path.is_dir():
+                files = sorted(file for file in path.rglob("*") if file.is_file())
+                digest = _sha256([[str(file.relative_to(path)), self._digest(file)] for file in files])
+            else:
+                digest = hashlib.sha256(path.read_bytes() if path.is_file() else str(path).encode()).hexdigest()
+            self._digests[str(path)] = digest
+        return self._digests[str(path)]
+
+
+def _sha256(value) -> str:
+    return hashlib.sha256(json.dumps(value).encode()).hexdigest()

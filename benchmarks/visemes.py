@@ -1,0 +1,103 @@
+"""Viseme error rate: what of a read-back's errors can be seen on the lips ("bin" read as "pin" is none).
+
+    text -> phones, one pronunciation a word -> visemes -> error rate over the visemes of a test set
+
+Amazon Polly's visemes, as in SPECTRE (Filntisis et al., CVPRW 2023), which takes the error over characters, blanks
+between words among them; here the units are the visemes alone. A diphthong shows as its first vowel. Polly's table is
+for American English; what it lacks is with its nearest neighbour.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+
+from avsr.data.alignment import Interval, read_alignment
+from avsr.data.text import normalize_text
+from avsr.errors import InputError
+from avsr.score import Scores, score
+from talking3d.corpus.tts import Synthesizer
+from talking3d.corpus.visemes import VOWELS, viseme_classes
+
+# Polly's viseme: the classes of consonants and the vowels that look like it, as `viseme_classes` names them.
+POLLY = {
+    **{"p": "BMP", "f": "FV", "T": "TH", "t": "TDN L", "s": "SZ", "S": "SH", "k": "KG H", "r": "R"},
+    **{"u": "W u ʊ ʉ y ʏ", "i": "J i ɪ ᵻ ɨ ɯ", "e": "e", "E": "ɛ ʌ ɜ œ", "a": "æ a ä ɑ ɐ", "@": "ə ɚ ɤ"},
+    **{"o": "o ø ɵ", "O": "ɔ ɒ"},
+}
+VISEME_OF = {look: viseme for viseme, looks in POLLY.items() for look in looks.split()}
+
+
+def visemes_of(phones: Iterable[str]) -> tuple[str, ...]:
+    """Visemes of IPA phones: one for each consonant in them and one for each run of vowels in a phone."""
+    found: list[str] = []
+    for phone in phones:
+        after_vowel = False
+        for look in viseme_classes(phone):
+            if look not in VOWELS or not after_vowel:
+                found.append(VISEME_OF[look])
+            after_vowel = look in VOWELS
+    return tuple(found)
+
+
+def words_of(alignment: Mapping[str, Sequence[Interval]]) -> list[tuple[str, tuple[str, ...]]]:
+    """The words of an alignment with their phones: those whose middle lies within the word."""
+    middles = [((start_s + end_s) / 2, phone) for start_s, end_s, phone in alignment.get("phones", ())]
+    return [
+        (word, tuple(phone for middle_s, phone in middles if start_s <= middle_s < end_s))
+        for start_s, end_s, word in alignment["words"]
+    ]
+
+
+class VisemeLexicon:
+    """Words as visemes. Each word has one pronunciation: the most frequent in the alignments of `rows`.
+
+    Words that no alignment has are asked of espeak-ng, where it is installed. rows: of `read_manifest`; alignments
+    without phones teach nothing. Phones are the same for all speakers of a corpus, so the same words are always the
+    same visemes, in the reference and in what is read.
+    """
+
+    def __init__(self, rows: Iterable[Mapping], language: str = "en-us"):
+        self.language = language
+        heard: dict[str, Counter] = {}
+        for row in rows:
+            if row["alignment"] is not None:
+                for word, phones in words_of(read_alignment(row["alignment"])):
+                    if phones:
+                        heard.setdefault(normalize_text(word), Counter())[visemes_of(phones)] += 1
+        # Of equally frequent ones the first by the alphabet, whatever the order of the rows.
+        self._visemes = {
+            word: min(counts, key=lambda visemes: (-counts[visemes], visemes)) for word, counts in heard.items()
+        }
+
+    def spell(self, text: str) -> str:
+        """Visemes of `text`, normalised as for word error, with blanks between.
+
+        Raises InputError: a word without a pronunciation.
+        """
+        words = normalize_text(text).split()
+        self._pronounce({word for word in words if word not in self._visemes})
+        return " ".join(viseme for word in words for viseme in self._visemes[word])
+
+    def _pronounce(self, words: set[str]) -> None:
+        if not words:
+            return
+        try:
+            with Synthesizer() as engine:
+                for word in sorted(words):
+                    said = engine.synthesize(word, language=self.language)
+                    self._visemes[word] = visemes_of(phone for _, _, phone in said.phones)
+        except InputError as error:
+            raise InputError(
+                f"no pronunciation of {', '.join(map(repr, sorted(words)[:5]))} for the viseme error rate: name a "
+                f"manifest with --lexicon whose alignments have its phones. By espeak-ng: {error}"
+            ) from error
+
+
+def viseme_score(refs: Mapping[str, str], hyps: Mapping[str, str], lexicon: VisemeLexicon) -> Scores:
+    """Score texts by utt_id as visemes: the result's words are visemes, so its `wer` is the viseme error rate in %.
+
+    Raises InputError: a word without a pronunciation, and what `score` refuses.
+    """
+    spelt = [{utt_id: lexicon.spell(text) for utt_id, text in texts.items()} for texts in (refs, hyps)]
+    return score(*spelt, normalize=False)

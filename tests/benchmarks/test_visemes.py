@@ -1,0 +1,107 @@
+"""Viseme error by hand-worked values: the map, the lexicon of alignments, words that it lacks."""
+
+import pytest
+
+from avsr.data.alignment import write_alignment
+from avsr.errors import InputError
+from benchmarks import visemes
+from benchmarks.visemes import VISEME_OF, VisemeLexicon, viseme_score, visemes_of, words_of
+from talking3d.corpus.tts import Synthesizer
+from talking3d.corpus.visemes import CONSONANTS, VOWELS
+
+
+@pytest.fixture
+def rows(tmp_path):
+    """Three utterances; "at" is said with a flap twice and with an unrounded vowel once."""
+    spoken = (
+        [("bin", "b ɪ n"), ("at", "æ ɾ")],
+        [("pin", "p ɪ n"), ("at", "æ ɾ"), ("five", "f aɪ v")],
+        [("at", "ɔ t"), ("with", "w ɪ ð"), ("four", "f ɔːɹ"), ("fan", "f æ n")],
+    )
+    found = []
+    for i, utterance in enumerate(spoken):
+        words, phones, now_s = [], [], 0.0
+        for word, ipa in utterance:
+            begin_s = now_s
+            for phone in ipa.split():
+                phones.append((now_s, now_s + 0.1, phone))
+                now_s += 0.1
+            words.append((begin_s, now_s, word))
+            now_s += 0.05
+        write_alignment(tmp_path / f"{i}.json", words, phones)
+        found.append({"utt_id": str(i), "alignment": tmp_path / f"{i}.json"})
+    return [*found, {"utt_id": "none", "alignment": None}]
+
+
+@pytest.fixture
+def no_engine(monkeypatch):
+    def missing():
+        raise InputError("speech synthesis needs espeak-ng")
+
+    monkeypatch.setattr(visemes, "Synthesizer", missing)
+
+
+def test_every_look_of_a_phone_has_a_viseme():
+    assert set(VISEME_OF) == set(CONSONANTS) | set(VOWELS)
+
+
+@pytest.mark.parametrize(
+    "phones, expected",
+    [
+        ("p b m", "p p p"),
+        ("t d n l ɾ", "t t t t t"),
+        ("tʃ dʒ ʒ", "S S S"),
+        ("ˈaɪ eɪ oʊ ɔɪ aʊ", "a e o O a"),  # a diphthong is its first vowel
+        ("ɔːɹ ɑːɹ ɛɹ", "O r a r E r"),  # vowel and r under one name
+        ("əl n̩ iə", "@ t t i"),
+        ("w ɪ ð", "u i T"),
+        ("j uː", "i u"),
+        ("i ɪ", "i i"),  # of two phones: two
+    ],
+)
+def test_phones_look_as_in_pollys_table(phones, expected):
+    assert " ".join(visemes_of(phones.split())) == expected
+
+
+def test_phones_belong_to_the_word_around_their_middle():
+    alignment = {"words": [(0.0, 0.2, "a"), (0.21, 0.4, "be")], "phones": [(0.0, 0.22, "ɐ"), (0.22, 0.4, "b")]}
+    assert words_of(alignment) == [("a", ("ɐ",)), ("be", ("b",))]
+    assert words_of({"words": [(0.0, 0.2, "a")]}) == [("a", ())]
+
+
+def test_a_word_has_its_most_frequent_pronunciation(rows, no_engine):
+    lexicon = VisemeLexicon(rows)
+    assert lexicon.spell("Bin at FIVE, four!") == "p i t a t f a f f O r"
+    assert VisemeLexicon(reversed(rows)).spell("at") == "a t"
+    # said once each way: the first by the alphabet, in either order
+    once = [rows[0], rows[2]]
+    assert VisemeLexicon(once).spell("at") == VisemeLexicon(once[::-1]).spell("at") == "O t"
+
+
+def test_viseme_error_counts_what_can_be_seen(rows, no_engine):
+    lexicon = VisemeLexicon(rows)
+    # 3 + 3 visemes; "pin" for "bin" looks the same
+    same = viseme_score({"u": "bin five"}, {"u": "pin five"}, lexicon)
+    assert same.wer == 0 and same.word.units == 6
+    # p i t -> f a t: 2 substitutions of 3; "at" left out: 2 deletions of 5 in another utterance
+    scores = viseme_score({"u": "bin", "v": "five at"}, {"u": "fan", "v": "five"}, lexicon)
+    assert scores.word_errors.tolist() == [2, 2] and scores.word_counts.tolist() == [3, 5]
+    assert scores.wer == pytest.approx(50.0)
+    assert viseme_score({"u": "bin"}, {"u": ""}, lexicon).wer == 100
+
+
+def test_a_word_without_pronunciation_is_named(rows, no_engine):
+    with pytest.raises(InputError, match="no pronunciation of 'green' for the viseme error rate: name a manifest with"):
+        VisemeLexicon(rows).spell("bin green")
+
+
+def test_espeak_pronounces_what_the_alignments_lack(rows):
+    try:
+        Synthesizer().close()
+    except InputError as error:
+        pytest.skip(str(error))
+    lexicon = VisemeLexicon(rows)
+    assert lexicon.spell("bin ship") == "p i t S i p"
+    assert lexicon.spell("ship") == "S i p"
+    with pytest.raises(InputError, match="no pronunciation of 'ship' .* By espeak-ng: .*xx"):
+        VisemeLexicon(rows, language="xx").spell("ship")
