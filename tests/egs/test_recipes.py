@@ -161,13 +161,17 @@ def test_the_small_joint_training_runs(tmp_path):
     folders = ("--preset", "smoke", "--datadir", str(tmp_path / "data"), "--expdir", str(tmp_path / "exp"))
     loop = run_recipe("mini", *folders, "--stop_stage", "train", cwd=tmp_path)
     assert loop.returncode == 0, loop.stdout[-3000:] + loop.stderr[-3000:]
-    done = run_recipe("mini", *folders, cwd=tmp_path, script="learn2talk.sh")
+    done = run_recipe("mini", *folders, "--seeds", "0 1", cwd=tmp_path, script="learn2talk.sh")
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
-    scores = json.loads((tmp_path / "exp/smoke/learn2talk/generator/test_unseen/scores.json").read_text())["motions"]
-    assert {"reference", "student", "sync", "reading", "learn2talk", "faceformer", "mean"} == set(scores)
-    for motion in ("sync", "reading", "learn2talk", "faceformer"):
-        assert scores[motion]["lve_mm"] < scores["mean"]["lve_mm"]
-        assert {"ldtw_mm", "mtm_ms", "lse_d", "lse_c", "readback"} <= set(scores[motion])
+    scores = json.loads((tmp_path / "exp/smoke/learn2talk/ablation/test_unseen/scores.json").read_text())
+    trained = {"student", "faceformer", "codetalker", "selftalk", "sync", "reading", "learn2talk"}
+    assert set(scores["systems"]) == {"reference", "mean", *trained}
+    measures = {name: system["measures"] for name, system in scores["systems"].items()}
+    for name in trained:
+        assert measures[name]["lve_mm"]["value"] < measures["mean"]["lve_mm"]["value"], name
+        assert len(measures[name]["lse_d"]["seeds"]) == 2
+    assert {(c["a"], c["b"]) for c in scores["comparisons"]} >= {("faceformer", "learn2talk"), ("student", "sync")}
+    assert "faceformer" in (tmp_path / "exp/smoke/learn2talk/RESULTS.md").read_text()
 
 
 @pytest.mark.slow
