@@ -1,4 +1,4 @@
-"""The command line `talking3d`: from speech to faces, pictures and corpora, and the training of its models."""
+"""The command line `talking3d`: from speech to motion, pictures and lips, and the training of what makes them."""
 
 import argparse
 import logging
@@ -153,6 +153,17 @@ def _draw(args: argparse.Namespace) -> None:
     print(draw_lip_clips(rows, args.out, generator=generators[0], **how))
 
 
+def _teach(args: argparse.Namespace) -> None:
+    from avsr.data.manifest import read_manifest
+    from talking3d.models.teacher2d import Teacher2D
+    from talking3d.teach import teach_manifest
+
+    rows = read_manifest(args.manifest, use=("lips",))
+    others = [row for path in args.stills for row in read_manifest(path, need=("lips",))]
+    model = Teacher2D.from_pretrained(args.checkpoint)
+    print(teach_manifest(rows, model, args.out, others=others, still=args.still))
+
+
 def build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="talking3d", description=__doc__)
     parser.add_argument("-v", "--verbose", action="store_true", help="say more on the way")
@@ -270,6 +281,16 @@ def build_parser() -> argparse.ArgumentParser:
     sub.add_argument("--look", choices=("random", "plain"), default="random", help="of the clips: each its own, or one")
     sub.add_argument("--backend", choices=BACKENDS, default="auto", help="the rasteriser")
     sub.set_defaults(run=_draw)
+
+    sub = commands.add_parser("teach", help="lip crops for a manifest's sound by a 2D teacher, from a still each")
+    sub.add_argument("manifest")
+    sub.add_argument("--checkpoint", required=True, help="folder or hub id of a Teacher2D")
+    sub.add_argument("--out", required=True, help="folder for lips/ and manifest.jsonl")
+    sub.add_argument(
+        "--stills", nargs="+", default=[], metavar="MANIFEST", help="whose lips show speakers that MANIFEST's don't"
+    )
+    sub.add_argument("--still", help="the lip crop of every other speaker, picture or clip")
+    sub.set_defaults(run=_teach)
     return parser
 
 

@@ -121,8 +121,7 @@ class Learn2Talk(nn.Module):
     def _sync(self, output: Tensor, batch: dict) -> Tensor:
         """InfoNCE of each frame's sound over the student's motion and that motion shifted, by the expert."""
         expert, lengths = self._on(output.device, "expert"), batch["lengths"]
-        lips = torch.einsum("btk,kux->btux", output, self.student.basis[:, expert.lips])
-        motion = expert.embed_motion(lips, lengths)
+        motion = expert.embed_coefficients(output, lengths, self.student.basis[:, expert.lips])
         with torch.no_grad():
             audio = expert.embed_audio(batch["waveform"], lengths)
         scores, exists = expert.similarities(audio, motion, lengths)

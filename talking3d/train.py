@@ -6,11 +6,14 @@ from functools import partial
 from pathlib import Path
 
 import torch
+from torch import nn
 
 from avsr.errors import InputError
 from avsr.training.config import keep_config, load_config, read_yaml
 from avsr.training.trainer import FREE_KEYS, Trainer, TrainerConfig
-from talking3d.corpus.motion_dataset import MotionDataConfig, StudentData, collate, student_data
+from talking3d.corpus import lip_dataset, motion_dataset
+from talking3d.corpus.lip_dataset import LipData, LipDataConfig, lip_data
+from talking3d.corpus.motion_dataset import MotionDataConfig, StudentData, student_data
 from talking3d.face.template import FaceTemplate
 from talking3d.generators import GENERATORS
 from talking3d.learn2talk import Learn2Talk, Learn2TalkConfig
@@ -18,7 +21,9 @@ from talking3d.models.audio2mesh import Audio2Mesh
 from talking3d.models.codetalker import CodeTalker
 from talking3d.models.motion_model import MotionModel, MotionModelConfig
 from talking3d.models.motion_prior import MotionPrior
+from talking3d.models.syncnet2d import SyncNet2D, SyncNet2DConfig
 from talking3d.models.syncnet3d import SyncNet3D, SyncNet3DConfig
+from talking3d.models.teacher2d import Teacher2D, Teacher2DConfig
 
 
 def _schema(model: type[MotionModel]) -> type:
@@ -52,6 +57,29 @@ class SyncTraining:
     data: MotionDataConfig = field(default_factory=MotionDataConfig)
     basis_size: int = 32  # components of the training motion that batches hold
     syncnet3d: SyncNet3DConfig = field(default_factory=SyncNet3DConfig)
+    trainer: TrainerConfig = field(default_factory=TrainerConfig)
+
+
+@dataclass
+class LipSyncTraining:
+    """The schema of a sync network's yaml file whose lips are pictures."""
+
+    model: str = "syncnet2d"
+    out: str = "exp/syncnet2d"
+    data: LipDataConfig = field(default_factory=LipDataConfig)
+    syncnet2d: SyncNet2DConfig = field(default_factory=SyncNet2DConfig)
+    trainer: TrainerConfig = field(default_factory=TrainerConfig)
+
+
+@dataclass
+class TeacherTraining:
+    """The schema of a 2D teacher's yaml file."""
+
+    model: str = "teacher2d"
+    out: str = "exp/teacher2d"
+    data: LipDataConfig = field(default_factory=LipDataConfig)
+    expert: str | None = None  # checkpoint of a SyncNet2D; None: no sync loss
+    teacher2d: Teacher2DConfig = field(default_factory=Teacher2DConfig)
     trainer: TrainerConfig = field(default_factory=TrainerConfig)
 
 
@@ -90,6 +118,19 @@ def train_syncnet(config_path: str | Path, overrides: list[str], preset: str | N
     return _train_on_motion(config, config.basis_size, build, config_path)
 
 
+def train_lip_syncnet(config_path: str | Path, overrides: list[str], preset: str | None) -> Path:
+    """Train a `SyncNet2D` on speech with lips."""
+    config = load_config(config_path, overrides, LipSyncTraining, preset=preset)
+    return _train_on_lips(config, lambda: SyncNet2D(config.syncnet2d), config_path)
+
+
+def train_teacher(config_path: str | Path, overrides: list[str], preset: str | None) -> Path:
+    """Train a `Teacher2D` on speech with lips."""
+    config = load_config(config_path, overrides, TeacherTraining, preset=preset)
+    expert = None if config.expert is None else SyncNet2D.from_pretrained(config.expert)
+    return _train_on_lips(config, lambda: Teacher2D(config.teacher2d, expert), config_path)
+
+
 def _new(new: Callable, config: MotionModelConfig, data: StudentData, template: FaceTemplate) -> MotionModel:
     return new(config, data.basis, data.train.mean_motion(), template, data.speakers)
 
@@ -100,6 +141,19 @@ def _train_on_motion(config, basis_size: int, build: Callable, config_path: str 
     data = student_data(config.data, basis_size, config.trainer.seed)
     torch.manual_seed(config.trainer.seed)
     model = build(data, FaceTemplate.load(data.train.rows[0]["template"]))
+    return _fit(config, model, data, motion_dataset.collate, config_path)
+
+
+def _train_on_lips(config, build: Callable, config_path: str | Path) -> Path:
+    """Train what build() makes, by a config with `data`, `trainer` and `out`."""
+    keep_config(Path(config.out) / "config.yaml", config, may_change=FREE_KEYS)
+    data = lip_data(config.data, config.trainer.seed)
+    torch.manual_seed(config.trainer.seed)
+    return _fit(config, build(), data, lip_dataset.collate, config_path)
+
+
+def _fit(config, model: nn.Module, data: StudentData | LipData, collate: Callable, config_path: str | Path) -> Path:
+    """Train a model that saves itself; returns the checkpoint's folder."""
     facts = {
         "trained on": ", ".join(config.data.train),
         "utterances": len(data.train),
@@ -126,4 +180,6 @@ TRAININGS = {
     "codetalker": partial(train_motion_model, CodeTalker.on_prior, CodeTalker),
     "learn2talk": train_learn2talk,
     "syncnet3d": train_syncnet,
+    "syncnet2d": train_lip_syncnet,
+    "teacher2d": train_teacher,
 }

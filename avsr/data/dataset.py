@@ -86,7 +86,7 @@ class UtteranceDataset(Dataset):
         self.tier = tier
         self.seed = seed
         self.epoch = 0
-        self._cache = _Cache(cache_mb)
+        self._cache = ArrayCache(cache_mb)
         self._audio = [row["audio"] if "a" in modalities else None for row in rows]
         self._lips = [row["lips"] if "v" in modalities else None for row in rows]
         self._tokens = [_encode(row, tokenizer) for row in rows]
@@ -129,7 +129,7 @@ class UtteranceDataset(Dataset):
         if lips is None:
             pictures = np.zeros((n_frames, CROP, CROP), dtype=np.uint8)
         else:
-            lips = _fit_frames(lips, n_frames)
+            lips = fit_frames(lips, n_frames)
             pictures = centre_crop(lips) if self._lip_augment is None else self._lip_augment(lips, rng)
         return {
             "utt_id": row["utt_id"],
@@ -178,15 +178,15 @@ def collate(items: list[dict]) -> dict:
         utt_ids list of str
     """
     batch = {
-        "waveform": _pad([item["waveform"] for item in items], 0),
+        "waveform": pad_arrays([item["waveform"] for item in items], 0),
         "waveform_lengths": torch.tensor([len(item["waveform"]) for item in items]),
-        "lips": _pad([item["lips"] for item in items], 0),
+        "lips": pad_arrays([item["lips"] for item in items], 0),
         "lengths": torch.tensor([len(item["lips"]) for item in items]),
         "has_audio": torch.tensor([item["has_audio"] for item in items]),
         "has_video": torch.tensor([item["has_video"] for item in items]),
-        "tokens": _pad([item["tokens"] for item in items], NO_TOKEN),
+        "tokens": pad_arrays([item["tokens"] for item in items], NO_TOKEN),
         "token_lengths": torch.tensor([len(item["tokens"]) for item in items]),
-        "frame_labels": _pad([item["frame_labels"] for item in items], IGNORE),
+        "frame_labels": pad_arrays([item["frame_labels"] for item in items], IGNORE),
     }
     return batch | {"utt_ids": [item["utt_id"] for item in items]}
 
@@ -227,7 +227,7 @@ def recognition_data(config: DataConfig, seed: int) -> RecognitionData:
     )
 
 
-class _Cache:
+class ArrayCache:
     """Decoded arrays up to a bound. What came first stays: an epoch visits all, so evicting would lose all."""
 
     def __init__(self, cache_mb: int) -> None:
@@ -286,8 +286,11 @@ def _read_speech(path: str) -> np.ndarray:
     return waveform
 
 
-def _fit_frames(lips: np.ndarray, n_frames: int) -> np.ndarray:
-    """Lips (T,96,96) cut, or their last frame repeated, to the length of the sound."""
+def fit_frames(lips: np.ndarray, n_frames: int) -> np.ndarray:
+    """Lips (T,96,96) cut, or their last frame repeated, to the length of the sound.
+
+    Raises InputError where they differ by more than `MISMATCH_FRAMES`.
+    """
     missing = n_frames - len(lips)
     if abs(missing) > MISMATCH_FRAMES:
         raise InputError(
@@ -299,7 +302,7 @@ def _fit_frames(lips: np.ndarray, n_frames: int) -> np.ndarray:
     return lips[:n_frames]
 
 
-def _pad(arrays: list[np.ndarray], value: int) -> torch.Tensor:
+def pad_arrays(arrays: list[np.ndarray], value: int) -> torch.Tensor:
     """(B, longest, ...) of arrays (length, ...)."""
     longest = max(len(array) for array in arrays)
     padded = np.full((len(arrays), longest, *arrays[0].shape[1:]), value, dtype=arrays[0].dtype)

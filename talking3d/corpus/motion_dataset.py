@@ -1,7 +1,8 @@
 """Speech with the motion of the face that spoke it, as training batches; and the basis that the motion is given in.
 
 A row is a manifest row with `audio`, `motion` and `template`. Motion reaches the model as coefficients of one basis
-fitted to the training motion, so that the last layer costs little for any number of vertices.
+fitted to the training motion, so that the last layer costs little for any number of vertices. A 2D teacher's lips for
+the same sound, whoever drew or filmed them, come beside it by manifests of their own.
 
 Letters: B batch, S samples, T video frames, V vertices, K basis size, P coefficients of a corpus's own basis.
 """
@@ -17,11 +18,13 @@ import torch
 
 from avsr.data.alignment import read_alignment
 from avsr.data.batching import BucketBatchSampler
+from avsr.data.dataset import ArrayCache, fit_frames, pad_arrays
 from avsr.data.manifest import read_manifest
 from avsr.errors import InputError
 from avsr.media.audio import read_audio
 from avsr.media.timing import FPS, frames_of, samples_of
-from talking3d.corpus.perturb import PerturbConfig, perturb
+from avsr.media.video import read_lips
+from talking3d.corpus.perturb import PerturbConfig, perturb, retime, retime_pictures
 from talking3d.face.motion import Motion
 from talking3d.face.template import FaceTemplate
 
@@ -39,15 +42,16 @@ class MotionDataConfig:
 
     train: list[str] = field(default_factory=list)
     valid: list[str] = field(default_factory=list)
+    teacher: list[str] = field(default_factory=list)  # manifests of lips for the same sound, of both; none: no lips
     max_frames_per_batch: int = 800  # padding included
     max_utts: int = 16
-    cache_mb: int = 512  # decoded speech kept in memory
+    cache_mb: int = 512  # decoded speech and lips kept in memory
     perturb: PerturbConfig = field(default_factory=PerturbConfig)
 
 
 class MotionDataset(torch.utils.data.Dataset):
     """Rows of speech with motion: items {utt_id, text (None where the row has none), waveform (S,), motion (T, K) in
-    `basis`, speaker index, template (its file)}.
+    `basis`, speaker index, template (its file)}; with a teacher also lips (T, 96, 96) uint8.
 
     Args:
         rows: manifest rows with `audio`, `motion` and `template`.
@@ -55,11 +59,12 @@ class MotionDataset(torch.utils.data.Dataset):
         speakers: names whose index an item gets; others get `UNKNOWN`.
         perturb: how to vary the speech; None leaves it as it is (evaluation).
         seed: with the epoch and the index it determines an item: a resumed run hears the same.
-        cache_mb: bound on the decoded speech that is kept in memory.
+        cache_mb: bound on the decoded speech and lips that are kept in memory.
+        teacher: the file of each utterance's lips by its utt_id, as `teacher_lips` finds them; None: items have none.
 
     Raises:
-        InputError: naming the utterance: motion of another topology or rate than the others', or of another length
-            than its sound by more than five frames.
+        InputError: naming the utterance: motion of another topology or rate than the others', motion or lips of
+            another length than its sound by more than five frames.
     """
 
     def __init__(
@@ -71,6 +76,7 @@ class MotionDataset(torch.utils.data.Dataset):
         perturb: PerturbConfig | None = None,
         seed: int = 0,
         cache_mb: int = 512,
+        teacher: dict[str, str] | None = None,
     ):
         self.rows = rows
         self.perturb = perturb
@@ -78,8 +84,8 @@ class MotionDataset(torch.utils.data.Dataset):
         self.epoch = 0
         self._index = {name: i for i, name in enumerate(speakers)}
         self._motion = _project(rows, basis)
-        self._waveforms: dict[int, np.ndarray] = {}
-        self._free_samples = cache_mb * 2**20 // 4
+        self._teacher = teacher
+        self._cache = ArrayCache(cache_mb)
 
     @property
     def lengths_frames(self) -> list[int]:
@@ -98,7 +104,8 @@ class MotionDataset(torch.utils.data.Dataset):
         return len(self.rows)
 
     def __getitem__(self, i: int) -> dict:
-        row, waveform, motion = self.rows[i], self._waveform(i), self._motion[i]
+        row, motion = self.rows[i], self._motion[i]
+        waveform = self._cache.get(row["audio"], lambda: read_audio(row["audio"]))
         n_frames = frames_of(len(waveform))
         if abs(n_frames - len(motion)) > MAX_GAP_FRAMES:
             raise InputError(
@@ -107,34 +114,35 @@ class MotionDataset(torch.utils.data.Dataset):
             )
         n_frames = min(n_frames, len(motion))
         waveform, motion = waveform[: samples_of(n_frames)], motion[:n_frames]
+        lips = None if self._teacher is None else self._lips(row["utt_id"], n_frames)
         if self.perturb is not None:
-            phones = read_alignment(row["alignment"]).get("phones", ()) if row.get("alignment") is not None else ()
             rng = np.random.default_rng((self.seed, self.epoch, i))
-            waveform, motion = perturb(waveform, motion, self.perturb, rng, phones)
-        speaker = self._index.get(row["speaker"], UNKNOWN)
-        return {
+            waveform, speed = perturb(waveform, self.perturb, rng, phones_of(row))
+            n_frames = frames_of(len(waveform))
+            motion = retime(motion, speed, n_frames)
+            lips = None if lips is None else retime_pictures(lips, speed, n_frames)
+        item = {
             "utt_id": row["utt_id"],
             "text": row.get("text"),
             "waveform": waveform,
             "motion": motion,
-            "speaker": speaker,
+            "speaker": self._index.get(row["speaker"], UNKNOWN),
             "template": row["template"],
         }
+        return item if lips is None else item | {"lips": lips}
 
-    def _waveform(self, i: int) -> np.ndarray:
-        if i not in self._waveforms:
-            waveform = read_audio(self.rows[i]["audio"])
-            if len(waveform) > self._free_samples:
-                return waveform
-            self._free_samples -= len(waveform)
-            self._waveforms[i] = waveform
-        return self._waveforms[i]
+    def _lips(self, utt_id: str, n_frames: int) -> np.ndarray:
+        path = self._teacher[utt_id]
+        try:
+            return fit_frames(self._cache.get(path, lambda: read_lips(path)), n_frames)
+        except InputError as error:
+            raise InputError(f"{utt_id}: its teacher's lips: {error}") from error
 
 
 def collate(items: list[dict]) -> dict:
     """Batch items: waveform (B, S) and motion (B, T, K) zero-padded, lengths (B,) in frames, speakers (B,).
 
-    utt_ids, texts and templates (files) are lists.
+    utt_ids, texts and templates (files) are lists. Where there is a teacher: lips (B, T, 96, 96) uint8, zero-padded.
     """
     lengths = [len(item["motion"]) for item in items]
     waveform = np.zeros((len(items), samples_of(max(lengths))), dtype=np.float32)
@@ -142,7 +150,7 @@ def collate(items: list[dict]) -> dict:
     for b, item in enumerate(items):
         waveform[b, : len(item["waveform"])] = item["waveform"]
         motion[b, : lengths[b]] = item["motion"]
-    return {
+    batch = {
         "utt_ids": [item["utt_id"] for item in items],
         "texts": [item.get("text") for item in items],
         "templates": [item["template"] for item in items],
@@ -151,6 +159,32 @@ def collate(items: list[dict]) -> dict:
         "lengths": torch.tensor(lengths),
         "speakers": torch.tensor([item["speaker"] for item in items]),
     }
+    if "lips" in items[0]:
+        batch["lips"] = pad_arrays([item["lips"] for item in items], 0)
+    return batch
+
+
+def phones_of(row: dict) -> list[tuple[float, float, str]]:
+    """(start_s, end_s, IPA) of a manifest row's phones; none where its alignment has none."""
+    return [] if row.get("alignment") is None else read_alignment(row["alignment"]).get("phones", [])
+
+
+def teacher_lips(manifests: Sequence[str], rows: Sequence[dict]) -> dict[str, str]:
+    """The file of each row's lips by its utt_id; of manifests that both have an utterance the first one gives it.
+
+    Raises InputError naming utterances that no manifest has.
+    """
+    found: dict[str, str] = {}
+    for path in manifests:
+        for row in read_manifest(path, need=("lips",)):
+            found.setdefault(row["utt_id"], row["lips"])
+    missing = [row["utt_id"] for row in rows if row["utt_id"] not in found]
+    if missing:
+        raise InputError(
+            f"data.teacher: {', '.join(manifests)} lack the lips of {len(missing)} of {len(rows)} utterances "
+            f"({', '.join(missing[:3])}{', …' if len(missing) > 3 else ''}): let the teacher draw them all"
+        )
+    return found
 
 
 def fit_motion_basis(rows: list[dict], size: int) -> np.ndarray:
@@ -212,7 +246,10 @@ class StudentData:
 
 
 def student_data(config: MotionDataConfig, basis_size: int, seed: int) -> StudentData:
-    """Read the manifests of a student's training and fit its basis. Raises InputError where one names no manifest."""
+    """Read the manifests of a student's training and fit its basis.
+
+    Raises InputError where train or valid names no manifest, and where a teacher lacks an utterance.
+    """
     for name in ("train", "valid"):
         if not getattr(config, name):
             raise InputError(f"data.{name} names no manifest: give a list, as in data.{name}=[{name}/manifest.jsonl]")
@@ -221,7 +258,8 @@ def student_data(config: MotionDataConfig, basis_size: int, seed: int) -> Studen
     )
     speakers = sorted({row["speaker"] for row in rows if row["speaker"] is not None})
     basis = fit_motion_basis(rows, basis_size)
-    shared = {"speakers": speakers, "seed": seed, "cache_mb": config.cache_mb}
+    teacher = teacher_lips(config.teacher, rows + valid_rows) if config.teacher else None
+    shared = {"speakers": speakers, "seed": seed, "cache_mb": config.cache_mb, "teacher": teacher}
     train = MotionDataset(rows, basis, perturb=config.perturb, **shared)
     valid = MotionDataset(valid_rows, basis, **shared)
     bounds = {"max_frames": config.max_frames_per_batch, "max_utts": config.max_utts, "seed": seed}

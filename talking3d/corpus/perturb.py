@@ -1,4 +1,4 @@
-"""Speech varied for training, together with the motion that belongs to it.
+"""Speech varied for training, together with the motion and the lips that belong to it.
 
 A student that only ever heard synthetic voices must follow people in real rooms. So voices, microphones, rooms, levels
 and noise vary at random. Everything here is a function of the generator it is given.
@@ -16,7 +16,7 @@ from numpy.lib.stride_tricks import sliding_window_view
 from scipy.fft import irfft, next_fast_len, rfft
 
 from avsr.data.noise import mix_at_snr, pink_noise, white_noise
-from avsr.media.timing import SAMPLE_RATE, frames_of
+from avsr.media.timing import SAMPLE_RATE
 
 TAIL_S = 0.5  # the longest reverberation
 
@@ -54,17 +54,18 @@ class PerturbConfig:
 
 def perturb(
     waveform: np.ndarray,
-    motion: np.ndarray,
     config: PerturbConfig,
     rng: np.random.Generator,
     phones: Sequence[tuple[float, float, str]] = (),
-) -> tuple[np.ndarray, np.ndarray]:
-    """Vary speech (S,) and retime its motion (T, K); returns new arrays, (S',) and (T', K) with T' = frames_of(S').
+) -> tuple[np.ndarray, float]:
+    """Vary speech (S,): a new waveform (S',), and the speed at which whatever belongs to it must run now.
+
+    `retime` makes motion run at it, `retime_pictures` lips; both to frames_of(S') frames.
 
     phones: (start_s, end_s, IPA) of the speech, as alignments hold them; murmurs can change only where they are known.
     """
     if rng.random() >= config.share:
-        return waveform, motion
+        return waveform, 1.0
     waveform = recolour(waveform, phones, config, rng)
     # zeros behind the speech keep the room's tail from wrapping round to the start
     n_fft = next_fast_len(len(waveform) + round(TAIL_S * SAMPLE_RATE), real=True)
@@ -85,7 +86,7 @@ def perturb(
     if rng.random() < config.noise:
         make_noise = white_noise if rng.random() < 0.5 else pink_noise
         varied = mix_at_snr(varied, make_noise(n_samples, rng), rng.uniform(*config.snr_db))
-    return varied, retime(motion, speed, frames_of(n_samples))
+    return varied, speed
 
 
 def recolour(
@@ -113,11 +114,21 @@ def recolour(
 
 def retime(motion: np.ndarray, speed: float, n_frames: int) -> np.ndarray:
     """Motion (T, K) as it runs at `speed` times its pace: (n_frames, K), linear between frames' centres."""
-    times = np.clip((np.arange(n_frames) + 0.5) * speed - 0.5, 0, len(motion) - 1)
+    times = _source_times(len(motion), speed, n_frames)
     before = np.floor(times).astype(int)
     after = np.minimum(before + 1, len(motion) - 1)
     share = (times - before)[:, None]
     return ((1 - share) * motion[before] + share * motion[after]).astype(np.float32)
+
+
+def retime_pictures(pictures: np.ndarray, speed: float, n_frames: int) -> np.ndarray:
+    """Pictures (T, H, W) as they run at `speed` times their pace: (n_frames, H, W), each the nearest in time."""
+    return pictures[np.rint(_source_times(len(pictures), speed, n_frames)).astype(int)]
+
+
+def _source_times(n_source: int, speed: float, n_frames: int) -> np.ndarray:
+    """Where each of `n_frames` frames lies among `n_source` that run at `speed`, in frames."""
+    return np.clip((np.arange(n_frames) + 0.5) * speed - 0.5, 0, n_source - 1)
 
 
 def _wandering(times_s: np.ndarray, std_db: float, rng: np.random.Generator) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""A face of 64 vertices and a corpus in which it opens its mouth as loudly as it speaks."""
+"""A face of 64 vertices, and a corpus in which it, or a drawn mouth, opens as loudly as it speaks."""
 
 import numpy as np
 import pytest
@@ -6,6 +6,7 @@ import pytest
 from avsr.data.manifest import read_manifest, write_manifest
 from avsr.media.audio import write_wav
 from avsr.media.timing import FPS, SAMPLE_RATE, SAMPLES_PER_FRAME
+from avsr.media.video import write_lips
 from talking3d.face.motion import Motion
 from talking3d.face.template import FaceTemplate
 
@@ -82,3 +83,29 @@ def spoken(tmp_path_factory, tiny_face):
 @pytest.fixture
 def spoken_rows(spoken) -> list[dict]:
     return read_manifest(spoken, need=("audio", "motion", "template"))
+
+
+def draw_mouth(loudness: np.ndarray, skin: int) -> np.ndarray:
+    """Lips (T, 96, 96) uint8: on skin of a gray level a dark ellipse, as high as (T,) is loud."""
+    y, x = np.mgrid[-1:1:96j, -1:1:96j]
+    height = 0.05 + 0.6 * loudness[:, None, None]
+    return np.where((x / 0.6) ** 2 + (y / height) ** 2 < 1, 20, skin).astype(np.uint8)
+
+
+@pytest.fixture(scope="session")
+def lips_manifest(spoken, tmp_path_factory):
+    """The manifest of the same ten utterances with such mouths: ann's skin is light, bob's dark."""
+    folder = tmp_path_factory.mktemp("lips")
+    rows = []
+    for row in read_manifest(spoken, need=("audio", "motion")):
+        loudness = Motion.load(row["motion"]).coefficients[:, JAW]
+        lips = folder / f"{row['utt_id']}.mp4"
+        write_lips(lips, draw_mouth(loudness, skin=200 if row["speaker"] == "ann" else 120))
+        rows.append({**row, "lips": str(lips), "motion": None, "template": None})
+    write_manifest(folder / "manifest.jsonl", rows)
+    return folder / "manifest.jsonl"
+
+
+@pytest.fixture
+def lip_rows(lips_manifest) -> list[dict]:
+    return read_manifest(lips_manifest, need=("audio", "lips"))

@@ -6,9 +6,11 @@ import numpy as np
 import pytest
 
 from avsr.data.alignment import write_alignment
+from avsr.data.manifest import write_manifest
 from avsr.errors import InputError
 from avsr.media.audio import read_audio, write_wav
 from avsr.media.timing import FPS, frames_of
+from avsr.media.video import write_lips
 from talking3d.corpus.motion_dataset import (
     UNKNOWN,
     MotionDataConfig,
@@ -16,8 +18,9 @@ from talking3d.corpus.motion_dataset import (
     collate,
     fit_motion_basis,
     student_data,
+    teacher_lips,
 )
-from talking3d.corpus.perturb import PerturbConfig, perturb, retime
+from talking3d.corpus.perturb import PerturbConfig, perturb, retime, retime_pictures
 from talking3d.face.motion import Motion
 from talking3d.face.template import FaceTemplate
 
@@ -129,8 +132,10 @@ def test_perturbed_speech_keeps_its_motion_in_step():
     config = PerturbConfig(share=1.0, speed=0.3, noise=0.0, reverb=0.0, envelope_db=3.0)
     lengths = set()
     for seed in range(12):
-        varied, moved = perturb(waveform, motion, config, np.random.default_rng(seed))
-        assert len(moved) == frames_of(len(varied))
+        varied, speed = perturb(waveform, config, np.random.default_rng(seed))
+        moved = retime(motion, speed, frames_of(len(varied)))
+        shown = retime_pictures(motion[:, :, None], speed, frames_of(len(varied)))
+        assert abs(int(shown.argmax()) - int(moved.argmax())) <= 1
         power = np.square(np.pad(varied, (0, -len(varied) % 640)).reshape(-1, 640)).sum(1)
         assert abs(int(power.argmax()) - int(moved.argmax())) <= 1
         assert np.abs(varied).max() <= 1
@@ -140,23 +145,21 @@ def test_perturbed_speech_keeps_its_motion_in_step():
 
 def test_perturbation_leaves_its_input_alone():
     rng = np.random.default_rng(0)
-    waveform, motion = rng.uniform(-0.3, 0.3, 6400).astype(np.float32), rng.normal(size=(10, 2)).astype(np.float32)
-    before = waveform.copy(), motion.copy()
+    waveform = rng.uniform(-0.3, 0.3, 6400).astype(np.float32)
+    before = waveform.copy()
     for seed in range(8):
-        perturb(waveform, motion, PerturbConfig(share=1.0, reverb=1.0, noise=1.0), np.random.default_rng(seed))
-    np.testing.assert_array_equal(waveform, before[0])
-    np.testing.assert_array_equal(motion, before[1])
+        perturb(waveform, PerturbConfig(share=1.0, reverb=1.0, noise=1.0), np.random.default_rng(seed))
+    np.testing.assert_array_equal(waveform, before)
 
 
 def test_noise_has_the_snr_it_should_have():
     rng = np.random.default_rng(0)
     waveform = (0.1 * np.sin(np.arange(32_000) * 0.1)).astype(np.float32)
-    motion = np.zeros((50, 1), np.float32)
     still = PerturbConfig(
         **{"share": 1.0, "gain_db": 0.0, "envelope_db": 0.0, "speed": 0.0, "reverb": 0.0, "noise": 1.0},
         **{"snr_db": [10.0, 10.0], "wander_db": 0.0, "cutoff": 0.0},
     )
-    varied, _ = perturb(waveform, motion, still, rng)
+    varied, _ = perturb(waveform, still, rng)
     noise = varied - waveform
     assert 10 * np.log10(np.square(waveform).mean() / np.square(noise).mean()) == pytest.approx(10, abs=0.1)
 
@@ -165,6 +168,10 @@ def test_retime_at_its_own_pace_changes_nothing():
     motion = np.random.default_rng(0).normal(size=(9, 2)).astype(np.float32)
     np.testing.assert_allclose(retime(motion, 1.0, 9), motion, atol=1e-6)
     np.testing.assert_allclose(retime(motion, 2.0, 4), (motion[0:8:2] + motion[1:8:2]) / 2, atol=1e-6)
+    pictures = np.arange(9, dtype=np.uint8)[:, None, None]
+    assert retime_pictures(pictures, 1.0, 9).ravel().tolist() == list(range(9))
+    assert retime_pictures(pictures, 3.0, 3).ravel().tolist() == [1, 4, 7]  # the middle one of three
+    assert retime_pictures(pictures, 0.5, 18).ravel().tolist() == [i // 2 for i in range(18)]
 
 
 def test_mean_motion_is_the_mean_over_frames(spoken_rows):
@@ -179,6 +186,58 @@ def test_student_data_reads_both_manifests(spoken):
     assert sorted(i for batch in data.train_sampler for i in batch) == list(range(10))
     assert max(len(batch) for batch in data.train_sampler) <= 4
     assert data.train.perturb is not None and data.valid.perturb is None
+
+
+def test_a_teachers_lips_stay_in_step(spoken, lips_manifest):
+    """Items hold the teacher's lips for their frames: the mouth is as open as the jaw, perturbed or not."""
+    config = MotionDataConfig(
+        train=[str(spoken)],
+        valid=[str(spoken)],
+        teacher=[str(lips_manifest)],
+        perturb=PerturbConfig(share=1.0, speed=0.3),
+    )
+    data = student_data(config, 8, seed=0)
+    lengths = set()
+    for dataset in (data.train, data.valid):
+        item = dataset[9]
+        assert item["lips"].shape == (len(item["motion"]), 96, 96) and item["lips"].dtype == np.uint8
+        opening = -np.einsum("tk,k->t", item["motion"], data.basis[:, 0, 1])
+        assert np.corrcoef(opening, -item["lips"].mean((1, 2)))[0, 1] > 0.97
+        lengths.add(len(item["lips"]))
+    assert 43 in lengths and len(lengths) == 2
+    batch = collate([data.valid[0], data.valid[9]])
+    assert batch["lips"].shape == (2, 43, 96, 96) and not batch["lips"][0, 25:].any()
+
+
+def test_without_a_teacher_there_are_no_lips(spoken_rows):
+    dataset = MotionDataset(spoken_rows, fit_motion_basis(spoken_rows, 4), speakers=[])
+    assert "lips" not in dataset[0] and "lips" not in collate([dataset[0]])
+
+
+def test_the_first_teacher_that_has_an_utterance_gives_its_lips(lip_rows, tmp_path):
+    clips = [str(tmp_path / f"{i}.mp4") for i in range(3)]
+    for clip in clips:
+        write_lips(clip, np.zeros((2, 96, 96), np.uint8))
+    rows = [{**row, "lips": clip} for row, clip in zip(lip_rows, clips, strict=False)]
+    write_manifest(tmp_path / "one.jsonl", rows[:2])
+    write_manifest(tmp_path / "two.jsonl", [{**rows[1], "lips": clips[0]}, rows[2]])
+    found = teacher_lips([str(tmp_path / "one.jsonl"), str(tmp_path / "two.jsonl")], lip_rows[:3])
+    assert [found[f"utt{i}"] for i in range(3)] == clips
+
+
+def test_a_teacher_that_lacks_utterances_is_an_error(spoken, lip_rows, tmp_path):
+    write_manifest(tmp_path / "few.jsonl", lip_rows[:8])
+    config = MotionDataConfig(train=[str(spoken)], valid=[str(spoken)], teacher=[str(tmp_path / "few.jsonl")])
+    with pytest.raises(InputError, match=r"few.jsonl lack the lips of 4 of 20 utterances \(utt8, utt9, utt8, …\)"):
+        student_data(config, 8, seed=0)
+
+
+def test_a_teachers_lips_of_another_length_are_an_error(spoken_rows, lip_rows):
+    basis = fit_motion_basis(spoken_rows, 4)
+    teacher = {row["utt_id"]: lip_rows[9]["lips"] for row in spoken_rows}
+    dataset = MotionDataset(spoken_rows, basis, speakers=[], teacher=teacher)
+    with pytest.raises(InputError, match="utt0: its teacher's lips: the sound lasts 25 frames and the lips 43"):
+        dataset[0]
 
 
 def test_no_manifest_is_an_error(spoken):

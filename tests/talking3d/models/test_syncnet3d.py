@@ -9,7 +9,8 @@ import torch
 from avsr.errors import InputError
 from avsr.media.timing import samples_of
 from talking3d.corpus.motion_dataset import MotionDataset, collate, fit_motion_basis
-from talking3d.models.syncnet3d import SyncNet3D, SyncNet3DConfig, offset_accuracy, windows
+from talking3d.models.syncnet import offset_accuracy, windows
+from talking3d.models.syncnet3d import SyncNet3D, SyncNet3DConfig
 
 TINY = SyncNet3DConfig(width=24, dim=16, dropout=0.0, max_offset=4, cross_clip=20)
 
@@ -28,7 +29,25 @@ def _network(dataset, face, config=TINY):
 def _embed(model, batch):
     with torch.no_grad():
         audio = model.embed_audio(batch["waveform"], batch["lengths"])
-        return audio, model.embed_motion(model.lip_offsets(batch["motion"]), batch["lengths"])
+        return audio, model.embed_coefficients(batch["motion"], batch["lengths"])
+
+
+def _lips(model, coefficients):
+    return torch.einsum("btk,kux->btux", coefficients, model.lip_basis)
+
+
+def test_coefficients_are_embedded_as_the_vertices_they_move(dataset, tiny_face):
+    model, batch = _network(dataset, tiny_face), collate([dataset[0], dataset[7]])
+    assert batch["lengths"][0] != batch["lengths"][1]
+    gradients = []
+    for embed in (model.embed_coefficients, lambda c, lengths: model.embed_motion(_lips(model, c), lengths)):
+        leaf = batch["motion"].clone().requires_grad_()
+        embedded = embed(leaf, batch["lengths"])
+        weights = torch.randn(embedded.shape, generator=torch.Generator().manual_seed(0))
+        gradients.append((embedded.detach(), torch.autograd.grad((weights * embedded).sum(), leaf)[0]))
+    (fast, fast_gradient), (slow, slow_gradient) = gradients
+    assert torch.allclose(fast, slow, atol=1e-5)
+    assert torch.allclose(fast_gradient, slow_gradient, atol=1e-4) and slow_gradient.abs().max() > 1e-2
 
 
 def test_similarities_are_those_of_shifted_pairs(dataset, tiny_face):
@@ -102,7 +121,7 @@ def test_a_frame_sees_its_surroundings_only(dataset, tiny_face):
 def test_distances_are_a_loop_over_offsets(dataset, tiny_face):
     model, item = _network(dataset, tiny_face), dataset[9]
     offsets = np.zeros((len(item["motion"]), 64, 3), np.float32)
-    offsets[:, tiny_face.region("lips")] = model.lip_offsets(torch.from_numpy(item["motion"])[None])[0]
+    offsets[:, tiny_face.region("lips")] = _lips(model, torch.from_numpy(item["motion"])[None])[0]
     audio, motion = _embed(model, collate([item]))
     n = audio.shape[1]
     expected = [
