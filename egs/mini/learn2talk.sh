@@ -14,7 +14,7 @@ stages=(experts students animate ablation results)
 stage=experts
 stop_stage=results
 recipe_options=seeds
-seeds="0 1 2"                  # of the systems' trainings; expert, judge and lip readers have one seed
+seeds="0 1 2"                  # of the systems' trainings; expert, judge, lip readers and motion prior have one
 animate_sets=(test_unseen)
 systems=(student faceformer codetalker selftalk sync reading learn2talk)
 compared=(faceformer:learn2talk codetalker:learn2talk selftalk:learn2talk student:learn2talk student:sync student:reading)
@@ -44,13 +44,14 @@ stage_experts() {
   seed=$((seed + 1)) beside "$exp/log/lipreader.log" train avsr "$recipe/conf/recognizer.yaml" "recognizer.modalities=v" \
     "out=$exp/lipreader" "data.tokenizer=$data/tokenizer.model" "recognizer.visual_channels=$reader_channels" \
     "data.train=[$data/train/manifest.jsonl]" "data.valid=[$data/valid/manifest.jsonl]"
+  beside "$exp/log/motion_prior.log" motion_training motion_prior motion_prior
   together
 }
 
 stage_students() {
   local system seed
-  for system in "${systems[@]}"; do
-    for seed in $seeds; do
+  for seed in $seeds; do
+    for system in "${systems[@]}"; do
       [ -d "$(checkpoint_of "$system" "$seed")" ] || beside "$exp/log/${system}_$seed.log" train_system "$system"
     done
   done
@@ -64,10 +65,7 @@ train_system() {
     sync) motion_training "$name" learn2talk "$expert" learn2talk.shape_share=0 ;;
     reading) motion_training "$name" learn2talk "$reader" ;;
     learn2talk) motion_training "$name" learn2talk "$expert" "$reader" ;;
-    codetalker)
-      motion_training "motion_prior_$seed" motion_prior
-      motion_training "$name" codetalker "codetalker.prior=$exp/motion_prior_$seed/checkpoint"
-      ;;
+    codetalker) motion_training "$name" codetalker "codetalker.prior=$exp/motion_prior/checkpoint" ;;
     *) motion_training "$name" "$1" ;;
   esac
 }
