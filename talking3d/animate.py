@@ -13,8 +13,9 @@ import numpy as np
 
 from avsr.errors import InputError
 from avsr.media.audio import check_waveform, read_audio
-from avsr.media.timing import FPS, frames_of, samples_of
+from avsr.media.timing import FPS
 from avsr.media.video import write_video
+from talking3d.activity import speech_activity
 from talking3d.face.align import common_landmarks
 from talking3d.face.motion import Motion
 from talking3d.face.procedural import procedural_face
@@ -27,13 +28,6 @@ from talking3d.render.renderer import render_face, render_lips
 SUFFIXES = (".mp4", ".npz")
 CHECKPOINT_VARIABLE = "LIPLOOP_AUDIO2MESH"
 RECIPE_CHECKPOINT = Path(__file__).resolve().parents[1] / "egs/mini/exp/default/audio2mesh/checkpoint"
-
-FLOOR_DB = 12.0  # what is this far above the recording's quietest tenth is speech,
-SOFT_DB = 28.0  # or less than this below its loud frames,
-RANGE_DB = 45.0  # and nothing is that lies further below them
-SHORTEST_REST_S = 0.4  # shorter silences are closures of stops and belong to speech
-HANGOVER_S = 0.16  # lips move before the sound and after it,
-EASE_S = 0.08  # and come to rest over twice this
 
 SWAY_DEG = (1.0, 1.6, 0.8)  # nod, turn, tilt: standard deviations
 BLINK = np.array([0.35, 0.9, 1.0, 0.75, 0.4, 0.15], np.float32)  # lids fall faster than they rise
@@ -108,29 +102,6 @@ def animate(
     else:
         render_clip(out, motion, face, waveform, size=size)
     return motion
-
-
-def speech_activity(waveform: np.ndarray) -> np.ndarray:
-    """How much each frame speaks: (S,) -> (T,) in [0, 1]; 0 in silence, where the face rests.
-
-    A frame speaks when it lies 12 dB above the recording's noise floor (its quietest tenth) or is one of its loud ones.
-    Rests are silences of at least 0.4 s: shorter ones are the closures of stops. Lips start before the sound and end
-    after it, so speech is widened by 160 ms on both sides, and eases in and out.
-    """
-    n_frames = frames_of(len(waveform))
-    framed = np.pad(waveform, (0, samples_of(n_frames) - len(waveform))).reshape(n_frames, -1)
-    power = np.square(framed, dtype=np.float64).mean(1) + 1e-10
-    level_db, floor_db = 10 * np.log10(power), 10 * np.log10(np.percentile(power, 10))
-    loud_db = 10 * np.log10(np.square(power).sum() / power.sum())  # where its energy lies, however much is silence
-    # a recording without pauses has its quietest tenth in its speech: SOFT_DB keeps that from being silence
-    threshold_db = max(loud_db - RANGE_DB, min(floor_db + FLOOR_DB, loud_db - SOFT_DB))
-    speaks = level_db > threshold_db
-    speaks = ~_open(~speaks, round(SHORTEST_REST_S * FPS))
-    hangover, ease = round(HANGOVER_S * FPS), round(EASE_S * FPS)
-    speaks = np.convolve(np.pad(speaks, hangover), np.ones(2 * hangover + 1), mode="valid") > 0.5
-    ramp = np.hanning(2 * ease + 3)[1:-1]
-    padded = np.pad(speaks.astype(float), ease, mode="edge")
-    return np.convolve(padded, ramp / ramp.sum(), mode="valid").astype(np.float32)
 
 
 def speak(model: MotionModel, waveform: np.ndarray, style: str | None = None) -> np.ndarray:
@@ -218,13 +189,3 @@ def _blinks(n_frames: int, rng: np.random.Generator) -> np.ndarray:
         shape = BLINK[: n_frames - start]
         closure[start : start + len(shape)] = shape
     return closure
-
-
-def _open(flags: np.ndarray, shortest: int) -> np.ndarray:
-    """Flags (T,) without runs of True that are shorter than `shortest`."""
-    edges = np.flatnonzero(np.diff(np.concatenate([[0], flags.astype(int), [0]])))
-    kept = np.zeros_like(flags)
-    for start, stop in edges.reshape(-1, 2):
-        if stop - start >= shortest:
-            kept[start:stop] = True
-    return kept

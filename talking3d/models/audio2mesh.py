@@ -19,7 +19,7 @@ from talking3d.corpus.articulation import CLOSED_GAP_MM
 from talking3d.corpus.motion_dataset import UNKNOWN
 from talking3d.face.template import FaceTemplate
 from talking3d.metrics import CLOSED_MM
-from talking3d.models.contact_head import ContactHead, contact_loss
+from talking3d.models.contact_head import KERNEL, ContactHead, contact_loss
 from talking3d.models.motion_model import MotionModel, MotionModelConfig
 from talking3d.models.speech_encoder import SpeechEncoder
 
@@ -73,6 +73,12 @@ class Audio2Mesh(MotionModel):
             self.gram.double().numpy() + config.coefficient_weight / n_basis * np.eye(n_basis), gap
         )
         self.register_buffer("opening", torch.tensor(opening / max(gap @ opening, 1e-12)).float(), persistent=False)
+
+    @property
+    def view_frames(self) -> tuple[int, int] | None:
+        """Video frames of sound before and after its own that a frame of motion depends on; None: on all."""
+        heard = self.config.encoder.view_frames
+        return None if heard is None else tuple(frames + KERNEL // 2 for frames in heard)
 
     def coefficients(self, waveform: Tensor, lengths: Tensor, speakers: Tensor) -> Tensor:
         """waveform (B, S), lengths (B,) in frames, speakers (B,) indices or `UNKNOWN` -> (B, T, K), zero at padding."""

@@ -29,6 +29,7 @@ from talking3d.face.regions import lip_aperture_mm
 from talking3d.face.template import FaceTemplate
 from talking3d.models.speech_encoder import SpeechEncoderConfig
 
+HEARS_ALL = {"attention_past": None, "attention_future": None, "statistics_s": None}  # a checkpoint that says nothing
 SPANNED = 1e-6  # share of a basis's energy that its copy in another basis may lose
 
 
@@ -45,7 +46,7 @@ class MotionModelConfig:
     coefficient_weight: float = 2.0  # of the plain error of the coefficients
     closure_mm: float = 2.0  # gap at which that loss has fallen to 1/e: closures count most
     window_s: float = 20.0  # longer speech is predicted in windows of this length
-    context_s: float = 2.0  # that overlap by this much on both sides
+    context_s: float = 2.0  # that overlap by this much on both sides, where a model hears the whole utterance
 
     def __post_init__(self):
         if self.window_s <= 2 * self.context_s:
@@ -159,16 +160,33 @@ class MotionModel(nn.Module):
             raise InputError(f"unknown style {speaker!r}; this checkpoint knows {', '.join(self.speakers)}")
         return self.speakers.index(speaker)
 
-    @torch.no_grad()
+    @property
+    def view_frames(self) -> tuple[int, int] | None:
+        """Video frames of sound before and after its own that a frame of motion depends on; None: on all."""
+        return None
+
     def predict(self, waveform: np.ndarray, speaker: str | None = None) -> np.ndarray:
         """Predict motion for speech of any length: (S,) at 16 kHz -> (T, K) float32, T = frames_of(S).
 
-        Speech longer than `window_s` is predicted in windows whose overlaps are cross-faded, so memory stays bounded.
-        A frame then depends on at most `window_s` of sound around it.
+        Speech longer than `window_s` is predicted in windows, so memory stays bounded. With a bounded view that changes
+        nothing. Without one a frame then depends on at most `window_s` of sound around it; overlaps are cross-faded.
         """
         check_waveform(waveform, "speech to animate")
-        n_frames = frames_of(len(waveform))
-        window, context = round(self.config.window_s * FPS), round(self.config.context_s * FPS)
+        n_frames, window = frames_of(len(waveform)), round(self.config.window_s * FPS)
+        if self.view_frames is None:
+            return self._predict_cross_faded(waveform, speaker, window)
+        parts = [(start, min(start + window, n_frames)) for start in range(0, n_frames, window)]
+        return np.concatenate([self.predict_part(waveform, start, stop, speaker) for start, stop in parts])
+
+    def predict_part(self, waveform: np.ndarray, start: int, stop: int, speaker: str | None = None) -> np.ndarray:
+        """Coefficients (stop - start, K) of frames of speech (S,), heard no further than the bounded view reaches."""
+        past, future = self.view_frames
+        first = max(0, start - past)
+        heard = waveform[samples_of(first) : samples_of(stop + future)]
+        return self._predict_window(heard, speaker)[start - first : stop - first]
+
+    def _predict_cross_faded(self, waveform: np.ndarray, speaker: str | None, window: int) -> np.ndarray:
+        n_frames, context = frames_of(len(waveform)), round(self.config.context_s * FPS)
         total, weights = np.zeros((n_frames, len(self.basis)), np.float32), np.zeros((n_frames, 1), np.float32)
         start = 0
         while True:
@@ -181,6 +199,7 @@ class MotionModel(nn.Module):
                 return total / weights
             start += window - context
 
+    @torch.no_grad()
     def _predict_window(self, waveform: np.ndarray, speaker: str | None) -> np.ndarray:
         device = self.basis.device
         lengths = torch.tensor([frames_of(len(waveform))], device=device)
@@ -232,7 +251,8 @@ class MotionModel(nn.Module):
         """Load a checkpoint in eval mode, with its basis, template and speakers."""
         checkpoint = load_pretrained(folder_or_hub_id, expect=cls.NAME)
         folder = Path(checkpoint.folder)
-        config = from_dict(cls.Config, checkpoint.config, f"{folder}/config.yaml")
+        described = {**checkpoint.config, "encoder": {**HEARS_ALL, **checkpoint.config.get("encoder", {})}}
+        config = from_dict(cls.Config, described, f"{folder}/config.yaml")
         for name in ("template.npz", "speakers.json"):
             if not (folder / name).is_file():
                 raise InputError(f"{folder} lacks {name}: it is not a whole {cls.NAME} checkpoint")

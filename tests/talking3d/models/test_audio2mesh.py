@@ -15,6 +15,7 @@ from talking3d.face.motion import Motion
 from talking3d.face.regions import lip_aperture_mm
 from talking3d.metrics import lve_mm
 from talking3d.models.audio2mesh import Audio2Mesh, Audio2MeshConfig
+from talking3d.models.motion_model import HEARS_ALL
 from talking3d.models.speech_encoder import SpeechEncoderConfig
 
 TINY = Audio2MeshConfig(
@@ -186,14 +187,15 @@ def test_an_unknown_speaker_has_the_average_style(dataset, tiny_face):
 
 
 def test_long_speech_is_predicted_in_windows(dataset, tiny_face):
-    """Windows agree with one pass where both see the same surroundings, and join without a jump."""
-    config = dataclasses.replace(TINY, window_s=4.0, context_s=1.0)
+    """Where a model hears all. Windows agree with one pass as far as surroundings do, and join without a jump."""
+    whole_view = dataclasses.replace(TINY, encoder=dataclasses.replace(TINY.encoder, **HEARS_ALL))
+    config = dataclasses.replace(whole_view, window_s=4.0, context_s=1.0)
     model = _student(dataset, tiny_face, config)
     waveform = np.concatenate([dataset[i]["waveform"] for i in range(10)])
     windowed = model.predict(waveform)
     n_frames = len(waveform) // 640
     assert windowed.shape == (n_frames, 2)
-    model.config = TINY
+    model.config = whole_view
     whole = model.predict(waveform)
     assert np.corrcoef(whole[:, 0], windowed[:, 0])[0, 1] > 0.95
     jumps, usual = np.abs(np.diff(windowed, axis=0)).max(), np.abs(np.diff(whole, axis=0)).max()
@@ -243,6 +245,21 @@ def test_checkpoint_comes_back_whole(dataset, tiny_face, tmp_path):
     assert again.speakers == ["ann", "bob"]
     card = (tmp_path / "checkpoint" / "README.md").read_text()
     assert tiny_face.topology_hash in card and "a buzz" in card
+
+
+def test_a_checkpoint_that_says_nothing_of_its_view_hears_all(dataset, tiny_face, tmp_path):
+    """Such were written before the view was a setting."""
+    config = dataclasses.replace(TINY, encoder=dataclasses.replace(TINY.encoder, **HEARS_ALL))
+    model = _student(dataset, tiny_face, config)
+    assert model.view_frames is None
+    model.save_pretrained(tmp_path / "checkpoint")
+    path = tmp_path / "checkpoint" / "config.yaml"
+    kept = [line for line in path.read_text().splitlines() if line.split(":")[0].strip() not in HEARS_ALL]
+    path.write_text("\n".join(kept))
+    again = Audio2Mesh.from_pretrained(tmp_path / "checkpoint")
+    assert again.view_frames is None
+    waveform = dataset[3]["waveform"]
+    np.testing.assert_array_equal(again.predict(waveform), model.predict(waveform))
 
 
 def test_an_incomplete_checkpoint_is_an_error(dataset, tiny_face, tmp_path):
