@@ -6,10 +6,11 @@ Letters: S samples, T video frames, K basis size.
 import dataclasses
 import logging
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
+from torch import Tensor
 
 from avsr.errors import InputError
 from avsr.media.audio import check_waveform, read_audio
@@ -24,6 +25,7 @@ from talking3d.face.transfer import transfer
 from talking3d.generators import load_generator
 from talking3d.models.motion_model import MotionModel
 from talking3d.render.renderer import render_face, render_lips
+from talking3d.style import style_of_clips
 
 SUFFIXES = (".mp4", ".npz")
 CHECKPOINT_VARIABLE = "LIPLOOP_AUDIO2MESH"
@@ -58,6 +60,8 @@ def animate(
     *,
     template: str | Path | None = None,
     style: str | None = None,
+    style_clips: Sequence[str | Path] = (),
+    style_sounds: Sequence[str | Path] = (),
     idle: bool = True,
     seed: int = 0,
     size: int = FACE_SIZE,
@@ -70,7 +74,8 @@ def animate(
         checkpoint: of a generator (`generators.py`); None as `find_checkpoint` has it.
         template: another face, .npz; None: the checkpoint's own. To a face of another topology the motion is carried
             over (`talking3d.face.transfer`) and the error of that is logged.
-        style: a training speaker's name; None: the average style.
+        style: a training speaker's name; None: the average style, or that of `style_clips`.
+        style_clips, style_sounds: motion files of somebody else and their sounds, whose style is found (`style.py`).
         idle: let the eyes blink and the head move a little; seed varies it.
 
     Raises:
@@ -85,6 +90,10 @@ def animate(
     checkpoint = find_checkpoint(checkpoint)
     logger.info("student: %s", checkpoint)
     model = load_generator(checkpoint)
+    if style is not None and (style_clips or style_sounds):
+        raise InputError(f"a face speaks in one style: give either style ({style!r}) or style_clips")
+    if style_clips or style_sounds:
+        style = style_of_clips(model, style_clips, style_sounds)
     face = model.template if template is None else FaceTemplate.load(template)
     same = face.topology_hash == model.template.topology_hash
     speaker = face if same else model.template
@@ -104,7 +113,7 @@ def animate(
     return motion
 
 
-def speak(model: MotionModel, waveform: np.ndarray, style: str | None = None) -> np.ndarray:
+def speak(model: MotionModel, waveform: np.ndarray, style: str | Tensor | None = None) -> np.ndarray:
     """Coefficients (T, K) of the face that speaks `waveform` (S,) and rests where nothing is said."""
     return model.predict(waveform, style) * speech_activity(waveform)[:, None]
 

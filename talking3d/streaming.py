@@ -9,6 +9,7 @@ Letters: S samples, T video frames, K basis size.
 """
 
 import numpy as np
+from torch import Tensor
 
 from avsr.errors import InputError
 from avsr.media.timing import FPS, SAMPLES_PER_FRAME, frames_of, samples_of
@@ -25,19 +26,20 @@ class MotionStream:
 
     Args:
         model: a generator with a bounded view.
-        style: a training speaker's name; None: the average style.
+        style: a training speaker's name, or a style (D,) of `fit_style`; None: the average style.
 
     Raises:
         InputError: a model that hears whole utterances; an unknown style; in `feed`, samples that are no sound.
     """
 
-    def __init__(self, model: MotionModel, style: str | None = None):
+    def __init__(self, model: MotionModel, style: str | Tensor | None = None):
         if model.view_frames is None:
             raise InputError(
                 f"this {model.NAME} hears whole utterances and cannot speak along: train one whose encoder has "
                 "attention_past, attention_future and statistics_s (and no past without end of its own)"
             )
-        model.style_index(style)
+        if not isinstance(style, Tensor):
+            model.style_index(style)
         self.model, self.style = model, style
         self._at_once = samples_of(round(model.config.window_s * FPS))
         self._next = 0  # the first frame that is not decided

@@ -17,7 +17,7 @@ LIP_MEAN, LIP_STD = 0.421, 0.165  # of gray mouth crops in [0, 1], the values of
 CHANNELS_2D = 32  # of the audio front end's 2D convolutions
 PAST_MELS, FUTURE_MELS = 6, 6  # mel frames before and after a video frame's own four that its feature is made of
 SPEECH_MEAN, SPEECH_STD = -6.0, 3.8  # of log-mel bands: espeak-ng's voices and close-talk recordings agree within 0.3
-PRIOR_MELS = 50  # mel frames that these weigh as much as
+PRIOR_MELS = 300  # mel frames that these weigh as much as
 CONTEXT_FRAMES = 5  # video frames that one step of the visual stem sees
 
 

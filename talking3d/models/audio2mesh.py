@@ -81,7 +81,7 @@ class Audio2Mesh(MotionModel):
         return None if heard is None else tuple(frames + KERNEL // 2 for frames in heard)
 
     def coefficients(self, waveform: Tensor, lengths: Tensor, speakers: Tensor) -> Tensor:
-        """waveform (B, S), lengths (B,) in frames, speakers (B,) indices or `UNKNOWN` -> (B, T, K), zero at padding."""
+        """waveform (B, S), lengths (B,) in frames, speakers as `MotionModel` has them -> (B, T, K), zero at padding."""
         output, contact, _ = self._hear(waveform, lengths, speakers)
         output = self._close_lips(output, contact)
         return output.masked_fill(padding_mask(lengths, output.shape[1])[:, :, None], 0.0)
@@ -93,9 +93,7 @@ class Audio2Mesh(MotionModel):
         sound_contact = self.sound_contact(sound, lengths)
         features = self.encoder.encoder(sound, lengths)
         contact = self.contact(features, lengths)
-        known = (speakers != UNKNOWN)[:, None]
-        style = torch.where(known, self.styles(speakers.clamp(min=0)), self.styles.weight.mean(0))
-        features = features * (1 + self.style_scale(style))[:, None]
+        features = features * (1 + self.style_scale(self.style_vectors(speakers)))[:, None]
         return self.mean + self.head(nn.functional.silu(self.hidden(features))), contact, sound_contact
 
     def _close_lips(self, output: Tensor, contact: Tensor) -> Tensor:

@@ -16,7 +16,6 @@ from torch import Tensor, nn
 
 from avsr.errors import InputError
 from avsr.models.espnet import padding_mask
-from talking3d.corpus.motion_dataset import UNKNOWN
 from talking3d.face.template import FaceTemplate
 from talking3d.models.motion_model import MotionModel, MotionModelConfig
 from talking3d.models.speech_encoder import SpeechEncoder
@@ -78,7 +77,7 @@ class FaceFormer(MotionModel):
         )
 
     def coefficients(self, waveform: Tensor, lengths: Tensor, speakers: Tensor) -> Tensor:
-        """waveform (B, S), lengths (B,) in frames, speakers (B,) indices or `UNKNOWN` -> (B, T, K), zero at padding."""
+        """waveform (B, S), lengths (B,) in frames, speakers as `MotionModel` has them -> (B, T, K), zero at padding."""
         return self._speak(waveform, lengths, speakers, None)
 
     def predict_with_losses(self, batch: dict) -> tuple[Tensor, dict[str, Tensor]]:
@@ -90,8 +89,7 @@ class FaceFormer(MotionModel):
     def _speak(self, waveform: Tensor, lengths: Tensor, speakers: Tensor, past: Tensor | None) -> Tensor:
         """(B, T, K); past (B, T, K): the motion to go on from, the model's own where None."""
         sound = self.encoder(waveform, lengths)  # (B, T, D)
-        known = (speakers != UNKNOWN)[:, None]
-        style = torch.where(known, self.styles(speakers.clamp(min=0)), self.styles.weight.mean(0))  # (B, D)
+        style = self.style_vectors(speakers)  # (B, D)
         n_frames = sound.shape[1]
         positions = self._positions(n_frames, sound.device)
         if past is not None:

@@ -24,10 +24,10 @@ class SpeechEncoderConfig:
     layers: int = 2
     heads: int = 4
     ff_dim: int = 256
-    kernel: int = 7  # frames that an encoder's convolution sees; odd
-    attention_past: int | None = 25  # frames that a layer's attention sees before a frame and after it; None: all, and
-    attention_future: int | None = 1
-    statistics_s: float | None = 3.0  # of the past, which log-mel is normalised by; None: over the whole utterance
+    kernel: int = 11  # frames that an encoder's convolution sees; odd
+    attention_past: int | None = None  # frames that a layer's attention sees before a frame and after it; None: all, and
+    attention_future: int | None = None
+    statistics_s: float | None = None  # of the past, which log-mel is normalised by; None: over the whole utterance
     dropout: float = 0.1
     freq_masks: int = 2  # SpecAugment in training
     freq_mask_bins: int = 10
