@@ -6,15 +6,17 @@ Letters: S samples, T video frames, K basis size.
 import dataclasses
 import logging
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
+from torch import Tensor
 
 from avsr.errors import InputError
 from avsr.media.audio import check_waveform, read_audio
-from avsr.media.timing import FPS, frames_of, samples_of
+from avsr.media.timing import FPS
 from avsr.media.video import write_video
+from talking3d.activity import speech_activity
 from talking3d.face.align import common_landmarks
 from talking3d.face.motion import Motion
 from talking3d.face.procedural import procedural_face
@@ -23,17 +25,11 @@ from talking3d.face.transfer import transfer
 from talking3d.generators import load_generator
 from talking3d.models.motion_model import MotionModel
 from talking3d.render.renderer import render_face, render_lips
+from talking3d.style import style_of_clips
 
 SUFFIXES = (".mp4", ".npz")
 CHECKPOINT_VARIABLE = "LIPLOOP_AUDIO2MESH"
 RECIPE_CHECKPOINT = Path(__file__).resolve().parents[1] / "egs/mini/exp/default/audio2mesh/checkpoint"
-
-FLOOR_DB = 12.0  # what is this far above the recording's quietest tenth is speech,
-SOFT_DB = 28.0  # or less than this below its loud frames,
-RANGE_DB = 45.0  # and nothing is that lies further below them
-SHORTEST_REST_S = 0.4  # shorter silences are closures of stops and belong to speech
-HANGOVER_S = 0.16  # lips move before the sound and after it,
-EASE_S = 0.08  # and come to rest over twice this
 
 SWAY_DEG = (1.0, 1.6, 0.8)  # nod, turn, tilt: standard deviations
 BLINK = np.array([0.35, 0.9, 1.0, 0.75, 0.4, 0.15], np.float32)  # lids fall faster than they rise
@@ -64,6 +60,8 @@ def animate(
     *,
     template: str | Path | None = None,
     style: str | None = None,
+    style_clips: Sequence[str | Path] = (),
+    style_sounds: Sequence[str | Path] = (),
     idle: bool = True,
     seed: int = 0,
     size: int = FACE_SIZE,
@@ -76,7 +74,8 @@ def animate(
         checkpoint: of a generator (`generators.py`); None as `find_checkpoint` has it.
         template: another face, .npz; None: the checkpoint's own. To a face of another topology the motion is carried
             over (`talking3d.face.transfer`) and the error of that is logged.
-        style: a training speaker's name; None: the average style.
+        style: a training speaker's name; None: the average style, or that of `style_clips`.
+        style_clips, style_sounds: motion files of somebody else and their sounds, whose style is found (`style.py`).
         idle: let the eyes blink and the head move a little; seed varies it.
 
     Raises:
@@ -91,6 +90,10 @@ def animate(
     checkpoint = find_checkpoint(checkpoint)
     logger.info("student: %s", checkpoint)
     model = load_generator(checkpoint)
+    if style is not None and (style_clips or style_sounds):
+        raise InputError(f"a face speaks in one style: give either style ({style!r}) or style_clips")
+    if style_clips or style_sounds:
+        style = style_of_clips(model, style_clips, style_sounds)
     face = model.template if template is None else FaceTemplate.load(template)
     same = face.topology_hash == model.template.topology_hash
     speaker = face if same else model.template
@@ -110,30 +113,7 @@ def animate(
     return motion
 
 
-def speech_activity(waveform: np.ndarray) -> np.ndarray:
-    """How much each frame speaks: (S,) -> (T,) in [0, 1]; 0 in silence, where the face rests.
-
-    A frame speaks when it lies 12 dB above the recording's noise floor (its quietest tenth) or is one of its loud ones.
-    Rests are silences of at least 0.4 s: shorter ones are the closures of stops. Lips start before the sound and end
-    after it, so speech is widened by 160 ms on both sides, and eases in and out.
-    """
-    n_frames = frames_of(len(waveform))
-    framed = np.pad(waveform, (0, samples_of(n_frames) - len(waveform))).reshape(n_frames, -1)
-    power = np.square(framed, dtype=np.float64).mean(1) + 1e-10
-    level_db, floor_db = 10 * np.log10(power), 10 * np.log10(np.percentile(power, 10))
-    loud_db = 10 * np.log10(np.square(power).sum() / power.sum())  # where its energy lies, however much is silence
-    # a recording without pauses has its quietest tenth in its speech: SOFT_DB keeps that from being silence
-    threshold_db = max(loud_db - RANGE_DB, min(floor_db + FLOOR_DB, loud_db - SOFT_DB))
-    speaks = level_db > threshold_db
-    speaks = ~_open(~speaks, round(SHORTEST_REST_S * FPS))
-    hangover, ease = round(HANGOVER_S * FPS), round(EASE_S * FPS)
-    speaks = np.convolve(np.pad(speaks, hangover), np.ones(2 * hangover + 1), mode="valid") > 0.5
-    ramp = np.hanning(2 * ease + 3)[1:-1]
-    padded = np.pad(speaks.astype(float), ease, mode="edge")
-    return np.convolve(padded, ramp / ramp.sum(), mode="valid").astype(np.float32)
-
-
-def speak(model: MotionModel, waveform: np.ndarray, style: str | None = None) -> np.ndarray:
+def speak(model: MotionModel, waveform: np.ndarray, style: str | Tensor | None = None) -> np.ndarray:
     """Coefficients (T, K) of the face that speaks `waveform` (S,) and rests where nothing is said."""
     return model.predict(waveform, style) * speech_activity(waveform)[:, None]
 
@@ -218,13 +198,3 @@ def _blinks(n_frames: int, rng: np.random.Generator) -> np.ndarray:
         shape = BLINK[: n_frames - start]
         closure[start : start + len(shape)] = shape
     return closure
-
-
-def _open(flags: np.ndarray, shortest: int) -> np.ndarray:
-    """Flags (T,) without runs of True that are shorter than `shortest`."""
-    edges = np.flatnonzero(np.diff(np.concatenate([[0], flags.astype(int), [0]])))
-    kept = np.zeros_like(flags)
-    for start, stop in edges.reshape(-1, 2):
-        if stop - start >= shortest:
-            kept[start:stop] = True
-    return kept

@@ -43,18 +43,31 @@ class PaddedEncoder(nn.Module):
     ESPnet masks padded frames in the attention only; its depthwise convolutions read them, and the last frames of a
     short utterance come out different in every batch. Here every convolution along time gets zeros there, which is what
     it gets past the end of an utterance that stands alone.
+
+    `attention` is the frames before and after its own that a frame attends to in each layer; None: all of them.
     """
 
-    def __init__(self, encoder: nn.Module):
+    def __init__(self, encoder: nn.Module, attention: tuple[int, int] | None = None):
         super().__init__()
         self.encoder = encoder
+        self.attention = attention
         self._padding: Tensor | None = None  # (B, T) bool, of the batch in flight
         for module in encoder.modules():
             if isinstance(module, nn.Conv1d) and module.kernel_size[0] > 1:
                 module.register_forward_pre_hook(self._silence_padding)
+            if attention is not None and hasattr(module, "forward_attention"):
+                module.register_forward_pre_hook(self._narrow_attention)
 
     def _silence_padding(self, _module: nn.Module, inputs: tuple[Tensor]) -> tuple[Tensor]:
         return (inputs[0].masked_fill(self._padding[:, None, :], 0.0),)  # (B, D, T)
+
+    def _narrow_attention(self, _module: nn.Module, inputs: tuple) -> tuple:
+        """ESPnet's encoders take a mask of keys (B, 1, T) only; its attention modules take one of pairs (B, T, T)."""
+        *query_key_value_positions, mask = inputs
+        past, future = self.attention
+        frames = torch.arange(mask.shape[-1], device=mask.device)
+        ahead = frames - frames[:, None]  # (T, T): of each query's own frame
+        return (*query_key_value_positions, mask & (ahead >= -past) & (ahead <= future))
 
     def forward(self, features: Tensor, lengths: Tensor) -> Tensor:
         """Encode features (B, T, D) of `lengths` (B,) frames -> (B, T, D) float32, zero at padded frames."""
@@ -67,7 +80,15 @@ class PaddedEncoder(nn.Module):
 
 
 def build_encoder(
-    kind: str, *, dim: int, layers: int, heads: int, ff_dim: int, kernel: int, dropout: float
+    kind: str,
+    *,
+    dim: int,
+    layers: int,
+    heads: int,
+    ff_dim: int,
+    kernel: int,
+    dropout: float,
+    attention: tuple[int, int] | None = None,
 ) -> PaddedEncoder:
     """Build ESPnet's Conformer (Gulati et al., 2020) or E-Branchformer (Kim et al., 2022) with relative positions.
 
@@ -76,6 +97,7 @@ def build_encoder(
         dim: width D of input and output.
         ff_dim: inner width of the feed-forward modules (and of the gating MLP).
         kernel: frames that a convolution sees; odd.
+        attention: frames before and after its own that a frame attends to in each layer; None: all.
     """
     if kernel % 2 == 0 or dim % heads:
         raise InputError(f"the encoder needs an odd kernel and a dim that heads divide, got {kernel}, {dim} / {heads}")
@@ -94,7 +116,7 @@ def build_encoder(
     if kind == "conformer":
         with _espnet():
             from espnet2.asr.encoder.conformer_encoder import ConformerEncoder
-        return PaddedEncoder(ConformerEncoder(**shared, macaron_style=True, cnn_module_kernel=kernel))
+        return PaddedEncoder(ConformerEncoder(**shared, macaron_style=True, cnn_module_kernel=kernel), attention)
     if kind == "e_branchformer":
         with _espnet():
             from espnet2.asr.encoder.e_branchformer_encoder import EBranchformerEncoder
@@ -106,7 +128,8 @@ def build_encoder(
                 use_ffn=True,
                 macaron_ffn=True,
                 merge_conv_kernel=kernel,
-            )
+            ),
+            attention,
         )
     raise InputError(f"unknown encoder {kind!r}; expected conformer or e_branchformer")
 

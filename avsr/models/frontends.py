@@ -15,6 +15,9 @@ from avsr.models.espnet import build_spec_augment, padding_mask
 
 LIP_MEAN, LIP_STD = 0.421, 0.165  # of gray mouth crops in [0, 1], the values of Auto-AVSR and AV-HuBERT
 CHANNELS_2D = 32  # of the audio front end's 2D convolutions
+PAST_MELS, FUTURE_MELS = 6, 6  # mel frames before and after a video frame's own four that its feature is made of
+SPEECH_MEAN, SPEECH_STD = -6.0, 3.8  # of log-mel bands: espeak-ng's voices and close-talk recordings agree within 0.3
+PRIOR_MELS = 300  # mel frames that these weigh as much as
 CONTEXT_FRAMES = 5  # video frames that one step of the visual stem sees
 
 
@@ -32,14 +35,42 @@ def normalize_log_mel(features: Tensor, padding: Tensor) -> Tensor:
     return centred / (std + 1e-3)
 
 
+def normalize_by_the_past(features: Tensor, padding: Tensor, past_mels: int) -> Tensor:
+    """Give every band the mean and variance that it has had over the last `past_mels` frames, this one included.
+
+    features (B, L, 80), padding (B, L) bool -> (B, L, 80), zero at padding. Statistics begin as those of speech at a
+    usual level, which weigh as much as PRIOR_MELS frames and hold off the noise that silence would be blown up to. (The
+    online variant of cepstral mean and variance normalisation.)
+    """
+    heard = features.double()
+    sums = torch.stack([heard, heard.square()]).cumsum(dim=2)  # (2, B, L, 80); float32 would lose digits in an hour
+    if past_mels < features.shape[1]:
+        sums = sums - functional.pad(sums, (0, 0, past_mels, 0))[:, :, : features.shape[1]]
+    count = torch.arange(1, features.shape[1] + 1, device=features.device).clamp(max=past_mels)[:, None]
+    prior = torch.tensor([SPEECH_MEAN, SPEECH_STD**2 + SPEECH_MEAN**2], device=features.device, dtype=torch.float64)
+    mean, power = (sums + PRIOR_MELS * prior[:, None, None, None]) / (count + PRIOR_MELS)
+    normal = (heard - mean) / (power - mean.square()).clamp(min=1e-6).sqrt()
+    return normal.to(features.dtype).masked_fill(padding[:, :, None], 0.0)
+
+
 class AudioFrontend(nn.Module):
-    """waveform -> log-mel at 100 Hz -> normalised per utterance -> SpecAugment -> two convolutions of stride 2.
+    """waveform -> log-mel at 100 Hz -> normalised -> SpecAugment -> two convolutions of stride 2.
 
     "conv1d" convolves along time only; "conv2d" along time and frequency, which forgives a shift in pitch.
+    Normalisation is over the utterance, or by `normalize_by_the_past` where `past_mels` says how much of it.
     """
 
-    def __init__(self, dim: int, *, dropout: float, spec_augment: dict[str, int], kind: str = "conv1d"):
+    def __init__(
+        self,
+        dim: int,
+        *,
+        dropout: float,
+        spec_augment: dict[str, int],
+        kind: str = "conv1d",
+        past_mels: int | None = None,
+    ):
         super().__init__()
+        self.past_mels = past_mels
         self.spec_augment = build_spec_augment(**spec_augment)
         # along time kernel 6, stride 2, padding 2: each output is centred between the two inputs that it stands for
         if kind == "conv1d":
@@ -67,7 +98,11 @@ class AudioFrontend(nn.Module):
         waveform = functional.pad(waveform, (0, max(0, n_samples - waveform.shape[1])))[:, :n_samples]
         with torch.no_grad(), torch.autocast(waveform.device.type, enabled=False):
             features = log_mel(waveform.float())  # (B, L, 80), L = 4 T
-            features = normalize_log_mel(features, padding_mask(lengths * MELS_PER_FRAME, features.shape[1]))
+            padding = padding_mask(lengths * MELS_PER_FRAME, features.shape[1])
+            if self.past_mels is None:
+                features = normalize_log_mel(features, padding)
+            else:
+                features = normalize_by_the_past(features, padding, self.past_mels)
         if self.training and self.spec_augment is not None:
             features, _ = self.spec_augment(features)
         features = features.transpose(1, 2)  # (B, 80, L); conv2d: (B, 1, 80, L)

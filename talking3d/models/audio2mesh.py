@@ -19,8 +19,9 @@ from talking3d.corpus.articulation import CLOSED_GAP_MM
 from talking3d.corpus.motion_dataset import UNKNOWN
 from talking3d.face.template import FaceTemplate
 from talking3d.metrics import CLOSED_MM
-from talking3d.models.contact_head import ContactHead, contact_loss
+from talking3d.models.contact_head import KERNEL, ContactHead, contact_loss
 from talking3d.models.motion_model import MotionModel, MotionModelConfig
+from talking3d.models.speaker_styles import SpeakerStyles
 from talking3d.models.speech_encoder import SpeechEncoder
 
 SHARPNESS = 5.0  # of the step from open to touching lips over the contact's log-odds
@@ -58,8 +59,7 @@ class Audio2Mesh(MotionModel):
         super().__init__(config, basis, mean, template, speakers)
         dim, n_basis = config.encoder.dim, len(basis)
         self.encoder = SpeechEncoder(config.encoder)
-        self.styles = nn.Embedding(max(1, len(speakers)), config.style_dim)
-        nn.init.normal_(self.styles.weight, std=0.1)
+        self.styles = SpeakerStyles(len(speakers), config.style_dim)
         self.style_scale = nn.Linear(config.style_dim, dim)
         self.sound_contact = ContactHead(dim, config.encoder.dropout)
         self.contact = ContactHead(dim, config.encoder.dropout)
@@ -74,8 +74,14 @@ class Audio2Mesh(MotionModel):
         )
         self.register_buffer("opening", torch.tensor(opening / max(gap @ opening, 1e-12)).float(), persistent=False)
 
+    @property
+    def view_frames(self) -> tuple[int, int] | None:
+        """Video frames of sound before and after its own that a frame of motion depends on; None: on all."""
+        heard = self.config.encoder.view_frames
+        return None if heard is None else tuple(frames + KERNEL // 2 for frames in heard)
+
     def coefficients(self, waveform: Tensor, lengths: Tensor, speakers: Tensor) -> Tensor:
-        """waveform (B, S), lengths (B,) in frames, speakers (B,) indices or `UNKNOWN` -> (B, T, K), zero at padding."""
+        """waveform (B, S), lengths (B,) in frames, speakers as `MotionModel` has them -> (B, T, K), zero at padding."""
         output, contact, _ = self._hear(waveform, lengths, speakers)
         output = self._close_lips(output, contact)
         return output.masked_fill(padding_mask(lengths, output.shape[1])[:, :, None], 0.0)
@@ -87,9 +93,7 @@ class Audio2Mesh(MotionModel):
         sound_contact = self.sound_contact(sound, lengths)
         features = self.encoder.encoder(sound, lengths)
         contact = self.contact(features, lengths)
-        known = (speakers != UNKNOWN)[:, None]
-        style = torch.where(known, self.styles(speakers.clamp(min=0)), self.styles.weight.mean(0))
-        features = features * (1 + self.style_scale(style))[:, None]
+        features = features * (1 + self.style_scale(self.styles(speakers)))[:, None]
         return self.mean + self.head(nn.functional.silu(self.hidden(features))), contact, sound_contact
 
     def _close_lips(self, output: Tensor, contact: Tensor) -> Tensor:

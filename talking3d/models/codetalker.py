@@ -23,6 +23,7 @@ from talking3d.face.template import FaceTemplate
 from talking3d.models.biased_decoder import BiasedDecoder
 from talking3d.models.motion_model import MotionModel, MotionModelConfig
 from talking3d.models.motion_prior import MotionCodec, MotionCodecConfig, MotionPrior
+from talking3d.models.speaker_styles import SpeakerStyles
 from talking3d.models.speech_encoder import SpeechEncoder
 
 SAME = 1e-5  # of the prior's basis and mean, relative to the new model's
@@ -109,6 +110,11 @@ class CodeTalker(MotionModel):
         model.codec.load_state_dict(prior.codec.state_dict())
         return model
 
+    @property
+    def styles(self) -> SpeakerStyles:
+        """The training speakers' styles."""
+        return self.decoder.styles
+
     def train(self, mode: bool = True) -> CodeTalker:
         """As any module's; the prior stays as it was trained, without dropout."""
         super().train(mode)
@@ -116,7 +122,7 @@ class CodeTalker(MotionModel):
         return self
 
     def coefficients(self, waveform: Tensor, lengths: Tensor, speakers: Tensor) -> Tensor:
-        """waveform (B, S), lengths (B,) in frames, speakers (B,) indices or `UNKNOWN` -> (B, T, K), zero at padding."""
+        """waveform (B, S), lengths (B,) in frames, speakers as `MotionModel` has them -> (B, T, K), zero at padding."""
         sound, codes = self.encoder(waveform, lengths), []
 
         def answer(features: Tensor) -> Tensor:

@@ -18,6 +18,7 @@ from avsr.models.espnet import padding_mask
 from talking3d.face.template import FaceTemplate
 from talking3d.models.biased_decoder import BiasedDecoder
 from talking3d.models.motion_model import MotionModel, MotionModelConfig
+from talking3d.models.speaker_styles import SpeakerStyles
 from talking3d.models.speech_encoder import SpeechEncoder
 
 
@@ -66,8 +67,13 @@ class FaceFormer(MotionModel):
         nn.init.zeros_(self.head.weight)
         nn.init.zeros_(self.head.bias)
 
+    @property
+    def styles(self) -> SpeakerStyles:
+        """The training speakers' styles."""
+        return self.decoder.styles
+
     def coefficients(self, waveform: Tensor, lengths: Tensor, speakers: Tensor) -> Tensor:
-        """waveform (B, S), lengths (B,) in frames, speakers (B,) indices or `UNKNOWN` -> (B, T, K), zero at padding."""
+        """waveform (B, S), lengths (B,) in frames, speakers as `MotionModel` has them -> (B, T, K), zero at padding."""
         return self._speak(waveform, lengths, speakers, None)
 
     def predict_with_losses(self, batch: dict) -> tuple[Tensor, dict[str, Tensor]]:

@@ -45,7 +45,7 @@ class MotionModelConfig:
     coefficient_weight: float = 2.0  # of the plain error of the coefficients
     closure_mm: float = 2.0  # gap at which that loss has fallen to 1/e: closures count most
     window_s: float = 20.0  # longer speech is predicted in windows of this length
-    context_s: float = 2.0  # that overlap by this much on both sides
+    context_s: float = 2.0  # that overlap by this much on both sides, where a model hears the whole utterance
 
     def __post_init__(self):
         if self.window_s <= 2 * self.context_s:
@@ -97,7 +97,10 @@ class MotionModel(nn.Module):
         self.register_buffer("rest_gap", torch.tensor(rest_mm).float(), persistent=False)
 
     def coefficients(self, waveform: Tensor, lengths: Tensor, speakers: Tensor) -> Tensor:
-        """waveform (B, S), lengths (B,) in frames, speakers (B,) indices or `UNKNOWN` -> (B, T, K), zero at padding."""
+        """waveform (B, S), lengths (B,) in frames -> (B, T, K), zero at padding.
+
+        speakers: (B,) indices or `UNKNOWN`; or their styles themselves, (B, D), as `fit_style` finds them.
+        """
         raise NotImplementedError
 
     def predict_with_losses(self, batch: dict) -> tuple[Tensor, dict[str, Tensor]]:
@@ -159,34 +162,56 @@ class MotionModel(nn.Module):
             raise InputError(f"unknown style {speaker!r}; this checkpoint knows {', '.join(self.speakers)}")
         return self.speakers.index(speaker)
 
-    @torch.no_grad()
-    def predict(self, waveform: np.ndarray, speaker: str | None = None) -> np.ndarray:
+    @property
+    def view_frames(self) -> tuple[int, int] | None:
+        """Video frames of sound before and after its own that a frame of motion depends on; None: on all."""
+        return None
+
+    def predict(self, waveform: np.ndarray, style: str | Tensor | None = None) -> np.ndarray:
         """Predict motion for speech of any length: (S,) at 16 kHz -> (T, K) float32, T = frames_of(S).
 
-        Speech longer than `window_s` is predicted in windows whose overlaps are cross-faded, so memory stays bounded.
-        A frame then depends on at most `window_s` of sound around it.
+        style: a training speaker's name, or a style (D,) of `fit_style`; None: the average.
+
+        Speech longer than `window_s` is predicted in windows, so memory stays bounded. With a bounded view that changes
+        nothing. Without one a frame then depends on at most `window_s` of sound around it; overlaps are cross-faded.
         """
         check_waveform(waveform, "speech to animate")
-        n_frames = frames_of(len(waveform))
-        window, context = round(self.config.window_s * FPS), round(self.config.context_s * FPS)
+        n_frames, window = frames_of(len(waveform)), round(self.config.window_s * FPS)
+        if self.view_frames is None:
+            return self._predict_cross_faded(waveform, style, window)
+        parts = [(start, min(start + window, n_frames)) for start in range(0, n_frames, window)]
+        return np.concatenate([self.predict_part(waveform, start, stop, style) for start, stop in parts])
+
+    def predict_part(
+        self, waveform: np.ndarray, start: int, stop: int, style: str | Tensor | None = None
+    ) -> np.ndarray:
+        """Coefficients (stop - start, K) of frames of speech (S,), heard no further than the bounded view reaches."""
+        past, future = self.view_frames
+        first = max(0, start - past)
+        heard = waveform[samples_of(first) : samples_of(stop + future)]
+        return self._predict_window(heard, style)[start - first : stop - first]
+
+    def _predict_cross_faded(self, waveform: np.ndarray, style: str | Tensor | None, window: int) -> np.ndarray:
+        n_frames, context = frames_of(len(waveform)), round(self.config.context_s * FPS)
         total, weights = np.zeros((n_frames, len(self.basis)), np.float32), np.zeros((n_frames, 1), np.float32)
         start = 0
         while True:
             stop = min(start + window, n_frames)
             first = max(0, stop - window)  # the last window is a full one too
             ramp = _cross_fade(stop - first, context, fade_in=first > 0, fade_out=stop < n_frames)
-            total[first:stop] += ramp * self._predict_window(waveform[samples_of(first) : samples_of(stop)], speaker)
+            total[first:stop] += ramp * self._predict_window(waveform[samples_of(first) : samples_of(stop)], style)
             weights[first:stop] += ramp
             if stop == n_frames:
                 return total / weights
             start += window - context
 
-    def _predict_window(self, waveform: np.ndarray, speaker: str | None) -> np.ndarray:
+    @torch.no_grad()
+    def _predict_window(self, waveform: np.ndarray, style: str | Tensor | None) -> np.ndarray:
         device = self.basis.device
         lengths = torch.tensor([frames_of(len(waveform))], device=device)
-        speakers = torch.tensor([self.style_index(speaker)], device=device)
+        speakers = style[None] if isinstance(style, Tensor) else torch.tensor([self.style_index(style)])
         samples = torch.from_numpy(np.asarray(waveform, dtype=np.float32))[None].to(device)
-        return self.coefficients(samples, lengths, speakers)[0].cpu().numpy()
+        return self.coefficients(samples, lengths, speakers.to(device))[0].cpu().numpy()
 
     def motion(self, coefficients: np.ndarray, template: FaceTemplate, head_pose: np.ndarray | None = None) -> Motion:
         """Coefficients (T, K) as a motion of `template`, which has this model's topology.
@@ -208,6 +233,12 @@ class MotionModel(nn.Module):
         else:
             arrays = {"offsets": (coefficients @ basis).reshape(len(coefficients), -1, 3)}
         return Motion.of_template(template, FPS, head_pose=head_pose, **arrays)
+
+    def project(self, motion: Motion) -> np.ndarray:
+        """A motion of this model's topology as its least-squares coefficients (T, K); InputError on another one."""
+        basis = self.basis.cpu().numpy().reshape(len(self.basis), -1).astype(np.float64)
+        offsets = motion.offsets_for(self.template).reshape(motion.n_frames, -1)
+        return (offsets @ (basis / np.square(basis).sum(1, keepdims=True)).T).astype(np.float32)
 
     def save_pretrained(self, folder: str | Path, state_dict: dict | None = None, facts: dict | None = None) -> None:
         """Write a checkpoint folder: weights (with the basis), config, template, speakers and model card.

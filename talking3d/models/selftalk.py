@@ -95,7 +95,7 @@ class SelfTalk(MotionModel):
         self.ctc = build_ctc(len(self.tokenizer), dim)  # of both branches
 
     def coefficients(self, waveform: Tensor, lengths: Tensor, speakers: Tensor) -> Tensor:
-        """waveform (B, S), lengths (B,) in frames, speakers (B,) indices or `UNKNOWN` -> (B, T, K), zero at padding."""
+        """waveform (B, S), lengths (B,) in frames, speakers as `MotionModel` has them -> (B, T, K), zero at padding."""
         return self._speak(self.encoder(waveform, lengths), lengths, speakers)
 
     def _speak(self, sound: Tensor, lengths: Tensor, speakers: Tensor) -> Tensor:

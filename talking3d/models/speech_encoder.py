@@ -7,8 +7,12 @@ from dataclasses import dataclass
 
 from torch import Tensor, nn
 
+from avsr.errors import InputError
+from avsr.media.timing import MEL_RATE, MELS_PER_FRAME
 from avsr.models.espnet import build_encoder
-from avsr.models.frontends import AudioFrontend
+from avsr.models.frontends import FUTURE_MELS, PAST_MELS, AudioFrontend
+
+SPILL_MELS = 1  # the window of a mel frame's spectrum reaches into its neighbours
 
 
 @dataclass
@@ -21,11 +25,52 @@ class SpeechEncoderConfig:
     heads: int = 4
     ff_dim: int = 256
     kernel: int = 11  # frames that an encoder's convolution sees; odd
+    attention_past: int | None = None  # frames that a layer's attention sees before a frame; None: all
+    attention_future: int | None = None  # and after it
+    statistics_s: float | None = None  # of the past, which log-mel is normalised by; None: over the whole utterance
     dropout: float = 0.1
     freq_masks: int = 2  # SpecAugment in training
     freq_mask_bins: int = 10
     time_masks: int = 1
     time_mask_frames: int = 6  # mel frames: longer gaps hide whole phones, which then cannot be predicted
+
+    def __post_init__(self):
+        if (self.attention_past is None) != (self.attention_future is None):
+            raise InputError(
+                f"attention_past ({self.attention_past}) and attention_future ({self.attention_future}): "
+                "give numbers of frames for both, or null for both"
+            )
+        if self.attention_past is not None and min(self.attention_past, self.attention_future) < 0:
+            raise InputError(
+                f"attention_past and attention_future are numbers of frames from 0, got {self.attention_past} "
+                f"and {self.attention_future}"
+            )
+        if self.statistics_s is not None and self.statistics_s * MEL_RATE < 1:
+            raise InputError(f"statistics_s must be at least {1 / MEL_RATE} seconds or null, got {self.statistics_s}")
+
+    @property
+    def attention(self) -> tuple[int, int] | None:
+        """Frames before and after its own that a frame attends to in each layer; None: all."""
+        return None if self.attention_past is None else (self.attention_past, self.attention_future)
+
+    @property
+    def past_mels(self) -> int | None:
+        """Mel frames that normalisation looks at; None: the whole utterance."""
+        return None if self.statistics_s is None else round(self.statistics_s * MEL_RATE)
+
+    @property
+    def view_frames(self) -> tuple[int, int] | None:
+        """Video frames before and after its own that a feature depends on; None where it depends on all."""
+        if self.attention is None or self.past_mels is None:
+            return None
+        reach = self.kernel // 2
+        if self.encoder == "conformer":
+            past, future = (frames + reach for frames in self.attention)
+        else:  # attention beside one convolution, then another
+            past, future = (max(frames, reach) + reach for frames in self.attention)
+        front_past = -(-(PAST_MELS + self.past_mels - 1 + SPILL_MELS) // MELS_PER_FRAME)
+        front_future = -(-(FUTURE_MELS + SPILL_MELS) // MELS_PER_FRAME)
+        return front_past + self.layers * past, front_future + self.layers * future
 
 
 class SpeechEncoder(nn.Module):
@@ -42,6 +87,7 @@ class SpeechEncoder(nn.Module):
                 "time_masks": config.time_masks,
                 "time_width": config.time_mask_frames,
             },
+            past_mels=config.past_mels,
         )
         self.encoder = build_encoder(
             config.encoder,
@@ -51,6 +97,7 @@ class SpeechEncoder(nn.Module):
             ff_dim=config.ff_dim,
             kernel=config.kernel,
             dropout=config.dropout,
+            attention=config.attention,
         )
 
     def forward(self, waveform: Tensor, lengths: Tensor) -> Tensor:

@@ -186,7 +186,7 @@ def test_an_unknown_speaker_has_the_average_style(dataset, tiny_face):
 
 
 def test_long_speech_is_predicted_in_windows(dataset, tiny_face):
-    """Windows agree with one pass where both see the same surroundings, and join without a jump."""
+    """Where a model hears all. Windows agree with one pass as far as surroundings do, and join without a jump."""
     config = dataclasses.replace(TINY, window_s=4.0, context_s=1.0)
     model = _student(dataset, tiny_face, config)
     waveform = np.concatenate([dataset[i]["waveform"] for i in range(10)])
