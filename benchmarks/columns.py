@@ -17,7 +17,7 @@ class Column:
 
     def text(self, value: float, signed: bool = False) -> str:
         """The figure as a cell; signed: as a difference."""
-        return format(value, ("+" if signed else "") + self.spec.removeprefix("+"))
+        return format(value, f"+{self.spec.removeprefix('+')}" if signed else self.spec)
 
 
 GEOMETRY = (

@@ -182,7 +182,7 @@ animate() {
 stage_readback() {
   local set motion reader options
   for set in "${animate_sets[@]}"; do
-    options=()
+    options=(--lexicon "$data/train/manifest.jsonl")
     for motion in "${motions[@]}"; do
       options+=(--motion "$motion=$exp/generator/$set/$motion/drawn/manifest.jsonl")
     done

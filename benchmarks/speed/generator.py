@@ -3,10 +3,11 @@
     python -m benchmarks.speed generator [--seconds 1 10 60] [--repeats 3] [--json OUT]
 
 Both have the same speech encoder and answer in the same basis; their weights are random, which time does not depend on.
-FaceFormer runs in its published form, frame by frame over the whole utterance, each frame attending to all before it;
-for speech longer than the kit's windows of 20 s, so does a row of its own in these windows, as `MotionModel.predict`
-would run it. The student predicts in them. Times are medians of processor time after a warm-up of 1 s of speech; memory
-is how far the peak of a fresh process rises above what it held before the longest speech.
+FaceFormer runs in its published form, frame by frame over the whole utterance, each frame attending to all before it
+(only the newest frame is decoded, where the published code decodes the past again for each). Beside it, for longer
+speech, it runs in the kit's windows of 20 s, in which the student predicts too. Times are medians of processor time
+after a warm-up of 1 s of speech; memory is how far the peak of a fresh process rises above what it held before the
+longest speech.
 """
 
 import argparse

@@ -7,6 +7,8 @@ import numpy as np
 import pytest
 
 from avsr.errors import InputError
+from avsr.files import write_json
+from benchmarks import report
 from benchmarks.ablation import compared, evaluate, over_seeds
 from benchmarks.measures import Bench
 from benchmarks.report import ablation_section
@@ -58,6 +60,17 @@ def test_the_table_says_its_protocol(scores):
     (line,) = (line for line in text.splitlines() if line.startswith("| WER read by V | lower | 0.0 [0.0, 0.0] |"))
     assert "66.7 [" in line and " ± 23.6 |" in line and line.endswith(" |") and line.count("±") == 1
     assert "| lip-opening r | higher |" in text and "p 0.004" in text
+    assert "| FDD m² | near 0 | +0.00e+00 [+0.00e+00, +0.00e+00] |" in text
+
+
+def test_the_report_has_it_as_a_section(scores, tmp_path, monkeypatch, capsys):
+    write_json(tmp_path / "exp/ablation/test_unseen/scores.json", scores)
+    monkeypatch.setattr(
+        "sys.argv", ["report", str(tmp_path / "exp"), "--title", "t", "--command", "c", "--recipe", str(tmp_path)]
+    )
+    report.main()
+    page = (tmp_path / "exp/RESULTS.md").read_text()
+    assert ablation_section("test_unseen", scores) in page and page.strip() == capsys.readouterr().out.strip()
 
 
 def test_an_interrupted_ablation_goes_on(manifests, reader, tmp_path):
