@@ -21,6 +21,7 @@ def _animate(args: argparse.Namespace) -> None:
         template=args.template,
         style=args.style,
         idle=not args.no_idle,
+        head=args.head,
         seed=args.seed,
         size=args.size,
     )
@@ -164,8 +165,11 @@ def build_parser() -> argparse.ArgumentParser:
     sub.add_argument("--checkpoint", help="folder or hub id of a student")
     sub.add_argument("--template", help="another face (.npz); of another topology: the motion is carried over")
     sub.add_argument("--style", help="a training speaker's way to speak; default: the average")
+    sub.add_argument(
+        "--head", metavar="CHECKPOINT", help="of a head_pose model, which moves the head; default: it sways"
+    )
     sub.add_argument("--no_idle", action="store_true", help="no blinks, and a head that stands still")
-    sub.add_argument("--seed", type=int, default=0, help="of blinks and of the head's sway")
+    sub.add_argument("--seed", type=int, default=0, help="of blinks and of the head's motion")
     sub.add_argument("--size", type=int, default=512, help="of the clip's pictures, pixels a side")
     sub.set_defaults(run=_animate)
 

@@ -15,6 +15,7 @@ from talking3d.face.template import FaceTemplate
 from talking3d.learn2talk import Learn2Talk, Learn2TalkConfig
 from talking3d.models.audio2mesh import Audio2Mesh, Audio2MeshConfig
 from talking3d.models.faceformer import FaceFormer, FaceFormerConfig
+from talking3d.models.head_pose import HeadPoseConfig, PoseVAE
 from talking3d.models.syncnet3d import SyncNet3D, SyncNet3DConfig
 
 
@@ -58,6 +59,17 @@ class SyncTraining:
     data: MotionDataConfig = field(default_factory=MotionDataConfig)
     basis_size: int = 32  # components of the training motion that batches hold
     syncnet3d: SyncNet3DConfig = field(default_factory=SyncNet3DConfig)
+    trainer: TrainerConfig = field(default_factory=TrainerConfig)
+
+
+@dataclass
+class HeadPoseTraining:
+    """The schema of a head motion's yaml file."""
+
+    model: str = "head_pose"
+    out: str = "exp/head_pose"
+    data: MotionDataConfig = field(default_factory=MotionDataConfig)
+    head_pose: HeadPoseConfig = field(default_factory=HeadPoseConfig)
     trainer: TrainerConfig = field(default_factory=TrainerConfig)
 
 
@@ -105,6 +117,17 @@ def train_syncnet(config_path: str | Path, overrides: list[str], preset: str | N
     return _train_on_motion(config, config.basis_size, build, config_path)
 
 
+def train_head_pose(config_path: str | Path, overrides: list[str], preset: str | None) -> Path:
+    """Train a `PoseVAE` on speech with head motion."""
+    config = load_config(config_path, overrides, HeadPoseTraining, preset=preset)
+
+    def build(data: StudentData, template: FaceTemplate) -> PoseVAE:
+        data.valid.head_poses()  # raises where one is missing
+        return PoseVAE.fitting(config.head_pose, data.train.head_poses())
+
+    return _train_on_motion(config, 1, build, config_path)
+
+
 def _student(config: StudentTraining, data: StudentData, template: FaceTemplate) -> Audio2Mesh:
     return Audio2Mesh(config.audio2mesh, data.basis, data.train.mean_motion(), template, data.speakers)
 
@@ -141,4 +164,5 @@ TRAININGS = {
     "learn2talk": train_learn2talk,
     "faceformer": train_faceformer,
     "syncnet3d": train_syncnet,
+    "head_pose": train_head_pose,
 }

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 import torch
+from torch.nn.utils.rnn import pad_sequence
 
 from avsr.data.alignment import read_alignment
 from avsr.data.batching import BucketBatchSampler
@@ -47,7 +48,7 @@ class MotionDataConfig:
 
 class MotionDataset(torch.utils.data.Dataset):
     """Rows of speech with motion: items {utt_id, waveform (S,), motion (T, K) in `basis`, speaker index,
-    template (its file)}.
+    template (its file)}, and head_pose (T, 6) where the motion has one.
 
     Args:
         rows: manifest rows with `audio`, `motion` and `template`.
@@ -77,7 +78,7 @@ class MotionDataset(torch.utils.data.Dataset):
         self.seed = seed
         self.epoch = 0
         self._index = {name: i for i, name in enumerate(speakers)}
-        self._motion = _project(rows, basis)
+        self._motion, self._head_pose = _project(rows, basis)
         self._waveforms: dict[int, np.ndarray] = {}
         self._free_samples = cache_mb * 2**20 // 4
 
@@ -90,6 +91,13 @@ class MotionDataset(torch.utils.data.Dataset):
         """(K,) coefficients averaged over all frames: what a face shows that doesn't listen."""
         return np.concatenate(self._motion).mean(0)
 
+    def head_poses(self) -> list[np.ndarray]:
+        """Each row's (T, 6); InputError naming the first whose motion has none."""
+        for row, head_pose in zip(self.rows, self._head_pose, strict=True):
+            if head_pose is None:
+                raise InputError(f"{row['utt_id']}: {row['motion']} has no head_pose: give motion of heads that move")
+        return self._head_pose
+
     def set_epoch(self, epoch: int) -> None:
         """Choose the epoch that perturbations are drawn for."""
         self.epoch = epoch
@@ -99,6 +107,8 @@ class MotionDataset(torch.utils.data.Dataset):
 
     def __getitem__(self, i: int) -> dict:
         row, waveform, motion = self.rows[i], self._waveform(i), self._motion[i]
+        if self._head_pose[i] is not None:
+            motion = np.concatenate([motion, self._head_pose[i]], axis=1)  # retimed together
         n_frames = frames_of(len(waveform))
         if abs(n_frames - len(motion)) > MAX_GAP_FRAMES:
             raise InputError(
@@ -112,13 +122,15 @@ class MotionDataset(torch.utils.data.Dataset):
             rng = np.random.default_rng((self.seed, self.epoch, i))
             waveform, motion = perturb(waveform, motion, self.perturb, rng, phones)
         speaker = self._index.get(row["speaker"], UNKNOWN)
-        return {
+        size = self._motion[i].shape[1]
+        item = {
             "utt_id": row["utt_id"],
             "waveform": waveform,
-            "motion": motion,
+            "motion": motion[:, :size],
             "speaker": speaker,
             "template": row["template"],
         }
+        return item if self._head_pose[i] is None else item | {"head_pose": motion[:, size:]}
 
     def _waveform(self, i: int) -> np.ndarray:
         if i not in self._waveforms:
@@ -133,19 +145,18 @@ class MotionDataset(torch.utils.data.Dataset):
 def collate(items: list[dict]) -> dict:
     """Batch items: waveform (B, S) and motion (B, T, K) zero-padded, lengths (B,) in frames, speakers (B,).
 
-    utt_ids and templates (files) are lists.
+    utt_ids and templates (files) are lists. head_pose (B, T, 6) is there where all items have one.
     """
     lengths = [len(item["motion"]) for item in items]
     waveform = np.zeros((len(items), samples_of(max(lengths))), dtype=np.float32)
-    motion = np.zeros((len(items), max(lengths), items[0]["motion"].shape[1]), dtype=np.float32)
     for b, item in enumerate(items):
         waveform[b, : len(item["waveform"])] = item["waveform"]
-        motion[b, : lengths[b]] = item["motion"]
+    tracks = ("motion", "head_pose") if all("head_pose" in item for item in items) else ("motion",)
     return {
         "utt_ids": [item["utt_id"] for item in items],
         "templates": [item["template"] for item in items],
         "waveform": torch.from_numpy(waveform),
-        "motion": torch.from_numpy(motion),
+        **{name: pad_sequence([torch.from_numpy(item[name]) for item in items], batch_first=True) for name in tracks},
         "lengths": torch.tensor(lengths),
         "speakers": torch.tensor([item["speaker"] for item in items]),
     }
@@ -233,12 +244,15 @@ def student_data(config: MotionDataConfig, basis_size: int, seed: int) -> Studen
     )
 
 
-def _project(rows: list[dict], basis: np.ndarray) -> list[np.ndarray]:
-    """Each row's motion as its least-squares coefficients (T, K) of `basis`, without expanding corpus coefficients."""
+def _project(rows: list[dict], basis: np.ndarray) -> tuple[list[np.ndarray], list[np.ndarray | None]]:
+    """Each row's motion as its least-squares coefficients (T, K) of `basis`, without expanding corpus coefficients.
+
+    Also each row's head pose (T, 6), None where the motion has none.
+    """
     flat = np.asarray(basis, dtype=np.float64).reshape(len(basis), -1)
     dual = (flat / np.square(flat).sum(1, keepdims=True)).T  # (3 V, K)
     projections: dict[str, np.ndarray] = {}
-    motion = []
+    motion, head_pose = [], []
     for row in rows:
         stored = _load(row)
         if 3 * stored.n_verts != len(dual):
@@ -250,7 +264,8 @@ def _project(rows: list[dict], basis: np.ndarray) -> list[np.ndarray]:
             projections[stored.digest] = stored.basis @ dual
         projection = dual if stored.basis is None else projections[stored.digest]
         motion.append((stored.values @ projection).astype(np.float32))
-    return motion
+        head_pose.append(stored.head_pose)
+    return motion, head_pose
 
 
 @dataclass(frozen=True)
@@ -259,6 +274,7 @@ class _Stored:
 
     topology_hash: str
     values: np.ndarray
+    head_pose: np.ndarray | None
     digest: str = ""  # of the basis
     basis: np.ndarray | None = None
 
@@ -272,14 +288,15 @@ def _load(row: dict) -> _Stored:
     if motion.fps != FPS:
         raise InputError(f"{row['utt_id']}: {row['motion']} runs at {motion.fps:g} fps, expected {FPS}: resample it")
     if motion.coefficients is None:
-        return _Stored(motion.topology_hash, motion.offsets.reshape(motion.n_frames, -1).astype(np.float64))
+        values = motion.offsets.reshape(motion.n_frames, -1).astype(np.float64)
+        return _Stored(motion.topology_hash, values, motion.head_pose)
     topology_hash, digest, basis = _corpus_basis(row["template"])
     if topology_hash != motion.topology_hash or len(basis) != motion.coefficients.shape[1]:
         raise InputError(
             f"{row['utt_id']}: {row['motion']} was made on another face than its template {row['template']}: "
             "name the template that it was made with"
         )
-    return _Stored(topology_hash, motion.coefficients.astype(np.float64), digest, basis)
+    return _Stored(topology_hash, motion.coefficients.astype(np.float64), motion.head_pose, digest, basis)
 
 
 @functools.lru_cache(maxsize=64)
