@@ -14,7 +14,7 @@ from torch import Tensor
 
 from avsr.errors import InputError
 from avsr.media.audio import check_waveform, read_audio
-from avsr.media.timing import FPS
+from avsr.media.timing import FPS, frames_of
 from avsr.media.video import write_video
 from talking3d.activity import speech_activity
 from talking3d.face.align import common_landmarks
@@ -23,6 +23,7 @@ from talking3d.face.procedural import procedural_face
 from talking3d.face.template import FaceTemplate
 from talking3d.face.transfer import transfer
 from talking3d.generators import load_generator
+from talking3d.models.head_pose import PoseVAE
 from talking3d.models.motion_model import MotionModel
 from talking3d.render.renderer import render_face, render_lips
 from talking3d.style import style_of_clips
@@ -32,7 +33,16 @@ CHECKPOINT_VARIABLE = "LIPLOOP_AUDIO2MESH"
 RECIPE_CHECKPOINT = Path(__file__).resolve().parents[1] / "egs/mini/exp/default/audio2mesh/checkpoint"
 
 SWAY_DEG = (1.0, 1.6, 0.8)  # nod, turn, tilt: standard deviations
-BLINK = np.array([0.35, 0.9, 1.0, 0.75, 0.4, 0.15], np.float32)  # lids fall faster than they rise
+
+LIDS = ("blink", "eyeBlink_L", "eyeBlink_R", "eyeBlinkLeft", "eyeBlinkRight")  # ours, ICT-FaceKit's, ARKit's
+BLINKS_PER_MINUTE = 26  # in conversation, of 150 people (Bentivoglio et al., Movement Disorders 12, 1997)
+# Between blinks time is skewed: mostly short, at times long (Garcia et al., IOVS 52, 2011); a log-normal distribution
+# with this coefficient of variation from one blink to the next (Doughty, Clin. Exp. Optom. 99, 2016).
+INTERVAL_VARIATION = 0.8
+# Lids close within about 0.1 s (Stern et al., Psychophysiology 21, 1984), 1.43 times as fast as they open again (Sforza
+# et al., Ophthalmic Physiol. Opt. 28, 2008). Shut they stay for one frame, so that every blink is seen.
+CLOSING_S, OPENING_S, SHUT_S = 0.1, 0.143, 1 / FPS
+LENGTH_SPREAD = 0.2  # standard deviation of the logarithm of a blink's length against the average one's
 DRAWN_AT_ONCE = 50  # frames
 FACE_SIZE = 512  # px a side
 
@@ -63,6 +73,7 @@ def animate(
     style_clips: Sequence[str | Path] = (),
     style_sounds: Sequence[str | Path] = (),
     idle: bool = True,
+    head: str | Path | None = None,
     seed: int = 0,
     size: int = FACE_SIZE,
 ) -> Motion:
@@ -77,14 +88,17 @@ def animate(
         style: a training speaker's name; None: the average style, or that of `style_clips`.
         style_clips, style_sounds: motion files of somebody else and their sounds, whose style is found (`style.py`).
         idle: let the eyes blink and the head move a little; seed varies it.
+        head: checkpoint of a `PoseVAE` that moves the head; None: it sways a little (`head_sway`), whatever is said.
 
     Raises:
-        InputError: unknown suffix of `out`, unreadable or silent speech, no checkpoint, an unknown style, a template
-            of another topology without the landmarks that motion is carried over by.
+        InputError: unknown suffix of `out`, `head` without `idle`, unreadable or silent speech, no checkpoint, an
+            unknown style, a template of another topology without the landmarks that motion is carried over by.
     """
     out = Path(out)
     if out.suffix not in SUFFIXES:
         raise InputError(f"{out}: cannot write {out.suffix or 'a file without suffix'!r}; use {' or '.join(SUFFIXES)}")
+    if head is not None and not idle:
+        raise InputError(f"a head that stands still cannot move as {head} has it: give either --head or --no_idle")
     waveform = read_audio(speech)
     check_waveform(waveform, speech)
     checkpoint = find_checkpoint(checkpoint)
@@ -102,7 +116,8 @@ def animate(
     motion = model.motion(speak(model, waveform, style), speaker)
     if idle:
         rng = np.random.default_rng(seed)
-        motion = dataclasses.replace(add_blinks(motion, speaker, rng), head_pose=head_sway(motion.n_frames, rng))
+        motion = add_blinks(motion, speaker, rng)
+        motion = dataclasses.replace(motion, head_pose=move_head(waveform, rng, head))
     if not same:
         motion, error = transfer(motion, speaker, face)
         logger.warning("motion of %r carried to %r by %s", speaker.name, face.name, error)
@@ -119,14 +134,22 @@ def speak(model: MotionModel, waveform: np.ndarray, style: str | Tensor | None =
 
 
 def add_blinks(motion: Motion, template: FaceTemplate, rng: np.random.Generator) -> Motion:
-    """The motion with blinks, if the template has an articulation "blink"; as it is otherwise."""
-    if "blink" not in template.articulation_names:
+    """The motion with blinks of both eyes at once, if the template has an articulation of `LIDS`; else as it is."""
+    lids = [k for k, name in enumerate(template.articulation_names) if name in LIDS]
+    if not lids:
         return motion
     articulation = np.zeros((motion.n_frames, len(template.articulation_names)), np.float32)
-    articulation[:, template.articulation_names.index("blink")] = _blinks(motion.n_frames, rng)
+    articulation[:, lids] = _blinks(motion.n_frames, rng)[:, None]
     if motion.coefficients is None:
         return dataclasses.replace(motion, offsets=motion.offsets + template.offsets(articulation))
     return dataclasses.replace(motion, coefficients=motion.coefficients + articulation)
+
+
+def move_head(waveform: np.ndarray, rng: np.random.Generator, checkpoint: str | Path | None = None) -> np.ndarray:
+    """Head pose (T, 6) for speech (S,): of a `PoseVAE`, facing the viewer; `head_sway` without one."""
+    if checkpoint is None:
+        return head_sway(frames_of(len(waveform)), rng)
+    return PoseVAE.from_pretrained(checkpoint).sample(waveform, rng, posture=np.zeros(6))
 
 
 def head_sway(n_frames: int, rng: np.random.Generator) -> np.ndarray:
@@ -191,10 +214,23 @@ def render_motion(
 
 
 def _blinks(n_frames: int, rng: np.random.Generator) -> np.ndarray:
-    """Closure of the eyelids (T,) in [0, 1]: blinks of about a quarter of a second, every four seconds or so."""
+    """Closure of the eyelids (T,) in [0, 1] of someone who speaks; the first blink is an interval after the start.
+
+    From the start of a blink to that of the next it takes 60 / BLINKS_PER_MINUTE s on average, a log-normal variable of
+    the coefficient of variation INTERVAL_VARIATION. A longer clip begins as a shorter one does.
+    """
+    spread = np.sqrt(np.log1p(INTERVAL_VARIATION**2))
+    middle_s = 60 / BLINKS_PER_MINUTE * np.exp(-(spread**2) / 2)
+    times_s = (np.arange(n_frames) + 0.5) / FPS
     closure = np.zeros(n_frames, np.float32)
-    start = 0
-    while (start := start + round(FPS * rng.uniform(2.0, 6.0))) < n_frames:
-        shape = BLINK[: n_frames - start]
-        closure[start : start + len(shape)] = shape
-    return closure
+    start_s = 0.0
+    while True:
+        interval, length = rng.standard_normal(2)
+        start_s += middle_s * np.exp(spread * interval)
+        if start_s * FPS >= n_frames:
+            return closure
+        slow = np.exp(LENGTH_SPREAD * length)
+        knots_s = start_s + np.cumsum([0, slow * CLOSING_S, SHUT_S, slow * OPENING_S])
+        frames = slice(int(start_s * FPS), int(knots_s[-1] * FPS) + 1)
+        lids = np.interp(times_s[frames], knots_s, [0.0, 1.0, 1.0, 0.0])
+        closure[frames] = np.maximum(closure[frames], lids * lids * (3 - 2 * lids))

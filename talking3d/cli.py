@@ -23,6 +23,7 @@ def _animate(args: argparse.Namespace) -> None:
         style_clips=args.style_clip,
         style_sounds=args.style_audio,
         idle=not args.no_idle,
+        head=args.head,
         seed=args.seed,
         size=args.size,
     )
@@ -179,8 +180,11 @@ def build_parser() -> argparse.ArgumentParser:
     sub.add_argument("--style", help="a training speaker's way to speak; default: the average")
     sub.add_argument("--style_clip", nargs="+", default=(), metavar="MOTION", help="somebody else's way: motion.npz")
     sub.add_argument("--style_audio", nargs="+", default=(), metavar="SPEECH", help="the sound of each --style_clip")
+    sub.add_argument(
+        "--head", metavar="CHECKPOINT", help="of a head_pose model, which moves the head; default: it sways"
+    )
     sub.add_argument("--no_idle", action="store_true", help="no blinks, and a head that stands still")
-    sub.add_argument("--seed", type=int, default=0, help="of blinks and of the head's sway")
+    sub.add_argument("--seed", type=int, default=0, help="of blinks and of the head's motion")
     sub.add_argument("--size", type=int, default=512, help="of the clip's pictures, pixels a side")
     sub.set_defaults(run=_animate)
 

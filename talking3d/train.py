@@ -19,6 +19,7 @@ from talking3d.generators import GENERATORS
 from talking3d.learn2talk import Learn2Talk, Learn2TalkConfig
 from talking3d.models.audio2mesh import Audio2Mesh
 from talking3d.models.codetalker import CodeTalker
+from talking3d.models.head_pose import HeadPoseConfig, PoseVAE
 from talking3d.models.motion_model import MotionModel, MotionModelConfig
 from talking3d.models.motion_prior import MotionPrior
 from talking3d.models.syncnet2d import SyncNet2D, SyncNet2DConfig
@@ -83,6 +84,17 @@ class TeacherTraining:
     trainer: TrainerConfig = field(default_factory=TrainerConfig)
 
 
+@dataclass
+class HeadPoseTraining:
+    """The schema of a head motion's yaml file."""
+
+    model: str = "head_pose"
+    out: str = "exp/head_pose"
+    data: MotionDataConfig = field(default_factory=MotionDataConfig)
+    head_pose: HeadPoseConfig = field(default_factory=HeadPoseConfig)
+    trainer: TrainerConfig = field(default_factory=TrainerConfig)
+
+
 def train(config_path: str | Path, overrides: list[str], preset: str | None = None) -> Path:
     """Train the model that the yaml at `config_path` names; resumes. Returns the checkpoint's folder."""
     name = read_yaml(config_path).get("model")
@@ -129,6 +141,17 @@ def train_teacher(config_path: str | Path, overrides: list[str], preset: str | N
     config = load_config(config_path, overrides, TeacherTraining, preset=preset)
     expert = None if config.expert is None else SyncNet2D.from_pretrained(config.expert)
     return _train_on_lips(config, lambda: Teacher2D(config.teacher2d, expert), config_path)
+
+
+def train_head_pose(config_path: str | Path, overrides: list[str], preset: str | None) -> Path:
+    """Train a `PoseVAE` on speech with head motion."""
+    config = load_config(config_path, overrides, HeadPoseTraining, preset=preset)
+
+    def build(data: StudentData, template: FaceTemplate) -> PoseVAE:
+        data.valid.head_poses()  # raises where one is missing
+        return PoseVAE.fitting(config.head_pose, data.train.head_poses())
+
+    return _train_on_motion(config, 1, build, config_path)
 
 
 def _new(new: Callable, config: MotionModelConfig, data: StudentData, template: FaceTemplate) -> MotionModel:
@@ -182,4 +205,5 @@ TRAININGS = {
     "syncnet3d": train_syncnet,
     "syncnet2d": train_lip_syncnet,
     "teacher2d": train_teacher,
+    "head_pose": train_head_pose,
 }

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 import torch
+from torch.nn.utils.rnn import pad_sequence
 
 from avsr.data.alignment import read_alignment
 from avsr.data.batching import BucketBatchSampler
@@ -51,7 +52,8 @@ class MotionDataConfig:
 
 class MotionDataset(torch.utils.data.Dataset):
     """Rows of speech with motion: items {utt_id, text (None where the row has none), waveform (S,), motion (T, K) in
-    `basis`, speaker index, template (its file)}; with a teacher also lips (T, 96, 96) uint8.
+    `basis`, speaker index, template (its file)}; head_pose (T, 6) where the motion has one; with a teacher lips
+    (T, 96, 96) uint8.
 
     Args:
         rows: manifest rows with `audio`, `motion` and `template`.
@@ -83,7 +85,7 @@ class MotionDataset(torch.utils.data.Dataset):
         self.seed = seed
         self.epoch = 0
         self._index = {name: i for i, name in enumerate(speakers)}
-        self._motion = _project(rows, basis)
+        self._motion, self._head_pose = _project(rows, basis)
         self._teacher = teacher
         self._cache = ArrayCache(cache_mb)
 
@@ -96,6 +98,13 @@ class MotionDataset(torch.utils.data.Dataset):
         """(K,) coefficients averaged over all frames: what a face shows that doesn't listen."""
         return np.concatenate(self._motion).mean(0)
 
+    def head_poses(self) -> list[np.ndarray]:
+        """Each row's (T, 6); InputError naming the first whose motion has none."""
+        for row, head_pose in zip(self.rows, self._head_pose, strict=True):
+            if head_pose is None:
+                raise InputError(f"{row['utt_id']}: {row['motion']} has no head_pose: give motion of heads that move")
+        return self._head_pose
+
     def set_epoch(self, epoch: int) -> None:
         """Choose the epoch that perturbations are drawn for."""
         self.epoch = epoch
@@ -106,6 +115,8 @@ class MotionDataset(torch.utils.data.Dataset):
     def __getitem__(self, i: int) -> dict:
         row, motion = self.rows[i], self._motion[i]
         waveform = self._cache.get(row["audio"], lambda: read_audio(row["audio"]))
+        if self._head_pose[i] is not None:
+            motion = np.concatenate([motion, self._head_pose[i]], axis=1)  # retimed together
         n_frames = frames_of(len(waveform))
         if abs(n_frames - len(motion)) > MAX_GAP_FRAMES:
             raise InputError(
@@ -121,14 +132,17 @@ class MotionDataset(torch.utils.data.Dataset):
             n_frames = frames_of(len(waveform))
             motion = retime(motion, speed, n_frames)
             lips = None if lips is None else retime_pictures(lips, speed, n_frames)
+        size = self._motion[i].shape[1]
         item = {
             "utt_id": row["utt_id"],
             "text": row.get("text"),
             "waveform": waveform,
-            "motion": motion,
+            "motion": motion[:, :size],
             "speaker": self._index.get(row["speaker"], UNKNOWN),
             "template": row["template"],
         }
+        if self._head_pose[i] is not None:
+            item["head_pose"] = motion[:, size:]
         return item if lips is None else item | {"lips": lips}
 
     def _lips(self, utt_id: str, n_frames: int) -> np.ndarray:
@@ -142,20 +156,20 @@ class MotionDataset(torch.utils.data.Dataset):
 def collate(items: list[dict]) -> dict:
     """Batch items: waveform (B, S) and motion (B, T, K) zero-padded, lengths (B,) in frames, speakers (B,).
 
-    utt_ids, texts and templates (files) are lists. Where there is a teacher: lips (B, T, 96, 96) uint8, zero-padded.
+    utt_ids, texts and templates (files) are lists. head_pose (B, T, 6) is there where all items have one; where there
+    is a teacher, lips (B, T, 96, 96) uint8.
     """
     lengths = [len(item["motion"]) for item in items]
     waveform = np.zeros((len(items), samples_of(max(lengths))), dtype=np.float32)
-    motion = np.zeros((len(items), max(lengths), items[0]["motion"].shape[1]), dtype=np.float32)
     for b, item in enumerate(items):
         waveform[b, : len(item["waveform"])] = item["waveform"]
-        motion[b, : lengths[b]] = item["motion"]
+    tracks = ("motion", "head_pose") if all("head_pose" in item for item in items) else ("motion",)
     batch = {
         "utt_ids": [item["utt_id"] for item in items],
         "texts": [item.get("text") for item in items],
         "templates": [item["template"] for item in items],
         "waveform": torch.from_numpy(waveform),
-        "motion": torch.from_numpy(motion),
+        **{name: pad_sequence([torch.from_numpy(item[name]) for item in items], batch_first=True) for name in tracks},
         "lengths": torch.tensor(lengths),
         "speakers": torch.tensor([item["speaker"] for item in items]),
     }
@@ -273,12 +287,15 @@ def student_data(config: MotionDataConfig, basis_size: int, seed: int) -> Studen
     )
 
 
-def _project(rows: list[dict], basis: np.ndarray) -> list[np.ndarray]:
-    """Each row's motion as its least-squares coefficients (T, K) of `basis`, without expanding corpus coefficients."""
+def _project(rows: list[dict], basis: np.ndarray) -> tuple[list[np.ndarray], list[np.ndarray | None]]:
+    """Each row's motion as its least-squares coefficients (T, K) of `basis`, without expanding corpus coefficients.
+
+    Also each row's head pose (T, 6), None where the motion has none.
+    """
     flat = np.asarray(basis, dtype=np.float64).reshape(len(basis), -1)
     dual = (flat / np.square(flat).sum(1, keepdims=True)).T  # (3 V, K)
     projections: dict[str, np.ndarray] = {}
-    motion = []
+    motion, head_pose = [], []
     for row in rows:
         stored = _load(row)
         if 3 * stored.n_verts != len(dual):
@@ -290,7 +307,8 @@ def _project(rows: list[dict], basis: np.ndarray) -> list[np.ndarray]:
             projections[stored.digest] = stored.basis @ dual
         projection = dual if stored.basis is None else projections[stored.digest]
         motion.append((stored.values @ projection).astype(np.float32))
-    return motion
+        head_pose.append(stored.head_pose)
+    return motion, head_pose
 
 
 @dataclass(frozen=True)
@@ -299,6 +317,7 @@ class _Stored:
 
     topology_hash: str
     values: np.ndarray
+    head_pose: np.ndarray | None
     digest: str = ""  # of the basis
     basis: np.ndarray | None = None
 
@@ -312,14 +331,15 @@ def _load(row: dict) -> _Stored:
     if motion.fps != FPS:
         raise InputError(f"{row['utt_id']}: {row['motion']} runs at {motion.fps:g} fps, expected {FPS}: resample it")
     if motion.coefficients is None:
-        return _Stored(motion.topology_hash, motion.offsets.reshape(motion.n_frames, -1).astype(np.float64))
+        values = motion.offsets.reshape(motion.n_frames, -1).astype(np.float64)
+        return _Stored(motion.topology_hash, values, motion.head_pose)
     topology_hash, digest, basis = _corpus_basis(row["template"])
     if topology_hash != motion.topology_hash or len(basis) != motion.coefficients.shape[1]:
         raise InputError(
             f"{row['utt_id']}: {row['motion']} was made on another face than its template {row['template']}: "
             "name the template that it was made with"
         )
-    return _Stored(topology_hash, motion.coefficients.astype(np.float64), digest, basis)
+    return _Stored(topology_hash, motion.coefficients.astype(np.float64), motion.head_pose, digest, basis)
 
 
 @functools.lru_cache(maxsize=64)

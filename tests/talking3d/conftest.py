@@ -1,7 +1,10 @@
 """A face of 64 vertices, and a corpus in which it, or a drawn mouth, opens as loudly as it speaks."""
 
+import dataclasses
+
 import numpy as np
 import pytest
+from scipy.signal import lfilter
 
 from avsr.data.manifest import read_manifest, write_manifest
 from avsr.media.audio import write_wav
@@ -109,3 +112,20 @@ def lips_manifest(spoken, tmp_path_factory):
 @pytest.fixture
 def lip_rows(lips_manifest) -> list[dict]:
     return read_manifest(lips_manifest, need=("audio", "lips"))
+
+
+@pytest.fixture(scope="session")
+def nodding_rows(spoken, tmp_path_factory) -> list[dict]:
+    """The same utterances with heads that nod by 0.05 rad as loudly as they speak, and turn at random."""
+    folder = tmp_path_factory.mktemp("nodding")
+    rng = np.random.default_rng(1)
+    rows = []
+    for row in read_manifest(spoken, need=("audio", "motion", "template")):
+        motion = Motion.load(row["motion"])
+        pose = np.zeros((motion.n_frames, 6), np.float32)
+        pose[:, 0] = 0.05 * motion.coefficients[:, JAW]
+        pose[:, 1] = 0.05 * rng.standard_normal() + 0.01 * lfilter([1], [1, -0.8], rng.standard_normal(len(pose)))
+        path = folder / f"{row['utt_id']}.npz"
+        dataclasses.replace(motion, head_pose=pose).save(path)
+        rows.append({**row, "motion": str(path)})
+    return rows

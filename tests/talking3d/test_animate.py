@@ -13,12 +13,22 @@ from avsr.media.video import has_audio, read_frames
 from talking3d import animate as animation
 from talking3d.animate import add_blinks, animate, find_checkpoint, head_sway, render_motion, speech_activity
 from talking3d.corpus.motion_dataset import MotionDataset, fit_motion_basis
+from talking3d.face.ict import load_ict
 from talking3d.face.motion import Motion
 from talking3d.face.procedural import procedural_face
+from talking3d.face.regions import lip_aperture_mm
 from talking3d.models.audio2mesh import Audio2Mesh, Audio2MeshConfig
+from talking3d.models.head_pose import HeadPoseConfig, PoseVAE
 from talking3d.models.speech_encoder import SpeechEncoderConfig
 
 TINY = Audio2MeshConfig(encoder=SpeechEncoderConfig(dim=16, layers=1, heads=2, ff_dim=32, kernel=5))
+
+LIPS_TOUCH_MM = 0.05
+
+
+@pytest.fixture(scope="module")
+def ict_face(shared):
+    return load_ict(shared / "ict_facekit")
 
 
 @pytest.fixture(scope="module")
@@ -121,20 +131,97 @@ def test_activity_of_recorded_speech(shared, name):
     assert activity[26:-33].min() == 1
 
 
-def test_blinks_and_sway_are_slight_and_repeatable():
-    face = procedural_face()
-    still = Motion.of_template(face, FPS, coefficients=np.zeros((500, 16)))
-    blinking = add_blinks(still, face, np.random.default_rng(1))
-    lids = blinking.coefficients[:, face.articulation_names.index("blink")]
-    starts = np.flatnonzero((lids[1:] > 0) & (lids[:-1] == 0))
-    assert 2 <= len(starts) <= 10  # in 20 s
-    assert lids.max() == 1
-    assert np.count_nonzero(blinking.coefficients) == np.count_nonzero(lids)
+def test_sway_is_slight_and_repeatable():
     pose = head_sway(500, np.random.default_rng(1))
     np.testing.assert_array_equal(pose, head_sway(500, np.random.default_rng(1)))
     degrees = np.rad2deg(pose[:, :3])
     assert 0.2 < degrees.std() < 4 and np.abs(np.diff(degrees, axis=0)).max() < 1
     assert not pose[:, 3:].any()
+
+
+def lids_of(n_frames, seed):
+    face = procedural_face()
+    still = Motion.of_template(face, FPS, coefficients=np.zeros((n_frames, 16)))
+    blinking = add_blinks(still, face, np.random.default_rng(seed)).coefficients
+    lids = blinking[:, face.articulation_names.index("blink")]
+    assert np.count_nonzero(blinking) == np.count_nonzero(lids)
+    return lids
+
+
+def test_blinks_come_as_often_and_last_as_long_as_published():
+    """26 a minute in conversation, intervals log-normal with a coefficient of variation of 0.8, 0.15 to 0.5 s each."""
+    hours = 4
+    lids = lids_of(hours * 3600 * FPS, seed=1)
+    assert lids.min() == 0 and lids.max() == 1
+    closed = np.concatenate([[0], lids > 0, [0]]).astype(int)
+    starts, stops = (np.flatnonzero(np.diff(closed) == sign) for sign in (1, -1))
+    assert len(starts) / (60 * hours) == pytest.approx(26, rel=0.04)  # a few overlap
+    intervals_s = np.diff(starts) / FPS
+    assert intervals_s.std() / intervals_s.mean() == pytest.approx(0.8, abs=0.06)
+    logs = np.log(intervals_s[intervals_s > 0.5])  # shorter ones would overlap
+    assert logs.mean() == pytest.approx(np.log(60 / 26) - np.log(1 + 0.8**2) / 2, abs=0.08)
+    assert np.mean(intervals_s > np.exp(logs.mean() + logs.std())) == pytest.approx(0.16, abs=0.02)
+    lengths_s = (stops - starts) / FPS
+    assert 0.22 < np.median(lengths_s) < 0.34 and np.quantile(lengths_s, 0.02) > 0.15
+    assert np.quantile(lengths_s, 0.97) < 0.5
+    seen_shut = np.array([lids[start:stop].max() for start, stop in zip(starts, stops, strict=True)])
+    assert seen_shut[:-1].min() > 0.95
+
+
+def test_lids_close_faster_than_they_open():
+    lids = lids_of(40 * 60 * FPS, seed=2)
+    change = np.diff(lids)
+    assert 1.2 < (change < 0).sum() / (change > 0).sum() < 1.7  # 1.43 in time
+
+
+def test_a_seed_blinks_alike_in_clips_of_any_length():
+    np.testing.assert_array_equal(lids_of(800, seed=3)[:200], lids_of(200, seed=3))
+    assert not np.array_equal(lids_of(800, seed=3), lids_of(800, seed=4))
+
+
+@pytest.mark.parametrize("names", [("eyeBlink_L", "eyeBlink_R"), ("eyeBlinkLeft", "eyeBlinkRight")])
+def test_lids_of_other_rigs_blink_together(tiny_face, names):
+    rig = dataclasses.replace(tiny_face, articulation_names=("jawOpen", *names))
+    motion = add_blinks(Motion.of_template(rig, FPS, coefficients=np.zeros((500, 3))), rig, np.random.default_rng(0))
+    assert not motion.coefficients[:, 0].any() and motion.coefficients[:, 1].max() > 0.95
+    np.testing.assert_array_equal(motion.coefficients[:, 1], motion.coefficients[:, 2])
+
+
+def test_the_published_ict_head_blinks_with_its_own_lids(ict_face):
+    still = Motion.of_template(ict_face, FPS, coefficients=np.zeros((300, len(ict_face.articulation_names))))
+    blinking = add_blinks(still, ict_face, np.random.default_rng(0))
+    moved = [ict_face.articulation_names[k] for k in np.flatnonzero(blinking.coefficients.any(axis=0))]
+    assert moved == ["eyeBlink_L", "eyeBlink_R"]
+
+
+@pytest.mark.parametrize("kind", ["procedural", "ict"])
+def test_a_face_rests_with_closed_lips_before_and_after_speech(kind, talker, speech, tmp_path, request):
+    """The published ICT head's neutral mesh is not quite shut: motion that is carried over to it shuts it."""
+    face = procedural_face() if kind == "procedural" else request.getfixturevalue("ict_face")
+    at_rest_mm = lip_aperture_mm(face, np.zeros((1, *face.verts.shape), np.float32))[0]
+    assert at_rest_mm == pytest.approx({"procedural": -0.24, "ict": 0.76}[kind], abs=0.01)
+    face.save(tmp_path / "face.npz")
+    motion = animate(speech, tmp_path / "motion.npz", talker, template=tmp_path / "face.npz")
+    gaps_mm = lip_aperture_mm(face, motion.offsets_for(face))
+    assert gaps_mm[[0, -1]].max() <= LIPS_TOUCH_MM and gaps_mm[15:25].max() > 1
+
+
+def test_a_trained_head_moves_instead_of_swaying(talker, speech, tmp_path):
+    torch.manual_seed(0)
+    model = PoseVAE(HeadPoseConfig(width=8, sound_dim=4), np.zeros(6), np.full(6, 0.05), np.full(6, 0.01)).eval()
+    model.save_pretrained(tmp_path / "head")
+    one, same, other = (
+        animate(speech, tmp_path / "m.npz", talker, head=tmp_path / "head", seed=seed).head_pose for seed in (1, 1, 2)
+    )
+    assert one.shape == (40, 6) and one[:, 3:].any()
+    np.testing.assert_array_equal(one, same)
+    assert not np.array_equal(one, other)
+    swaying = animate(speech, tmp_path / "m.npz", talker, seed=1)
+    assert not swaying.head_pose[:, 3:].any()
+    with pytest.raises(InputError, match="holds a audio2mesh model; a head_pose model is needed"):
+        animate(speech, tmp_path / "m.npz", talker, head=talker)
+    with pytest.raises(InputError, match="a head that stands still cannot move as .*: give either --head or --no_idle"):
+        animate(speech, tmp_path / "m.npz", talker, head=tmp_path / "head", idle=False)
 
 
 def test_offsets_blink_as_coefficients_do():

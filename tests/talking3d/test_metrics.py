@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from avsr.errors import InputError
+from talking3d.face.from_mesh import read_indices
 from talking3d.metrics import closure_rate, closures, fdd, ldtw_mm, lip_errors, lve, lve_mm, mtm_ms, mve_mm
 
 
@@ -73,6 +74,38 @@ def test_a_longer_prediction_is_cut_to_the_truth(pairs):
     pred, true = pairs[0]
     longer = np.concatenate([pred, pred + 1])
     assert np.array_equal(lip_errors(longer, true, LIPS), lip_errors(pred, true, LIPS))
+
+
+def test_the_literatures_masks_on_motion_of_biwis_size(shared):
+    """CodeTalker's index lists as they are published, against loops over their numbers."""
+    lips, upper = (read_indices(shared / "biwi" / name, 23370) for name in ("lve.txt", "fdd.txt"))
+    assert (len(lips), len(upper)) == (4996, 7784)
+    for name, indices in (("lve.txt", lips), ("fdd.txt", upper)):
+        listed = [int(number) for number in (shared / "biwi" / name).read_text().split(",")]
+        assert indices.tolist() == sorted(listed) and len(set(listed)) == len(listed)
+    rng = np.random.default_rng(0)
+    true = [rng.normal(0, 2e-3, (n, 23370, 3)).astype(np.float32) for n in (3, 5)]
+    pairs = [(motion + rng.normal(0, 1e-3, motion.shape).astype(np.float32), motion) for motion in true]
+
+    def squared(a, b):
+        return sum((float(x) - float(y)) ** 2 for x, y in zip(a, b, strict=True))
+
+    worst = [max(squared(p[v], t[v]) for v in lips) for pred, true in pairs for p, t in zip(pred, true, strict=True)]
+    assert lve(pairs, lips) == pytest.approx(sum(worst) / 8, rel=1e-6)
+    assert lve_mm(pairs, lips) == pytest.approx(1e3 * sum(map(math.sqrt, worst)) / 8, rel=1e-6)
+
+    def dynamics(motion):
+        deviations = []
+        for v in upper:
+            moved = [squared(frame[v], (0, 0, 0)) for frame in motion]
+            mean = sum(moved) / len(moved)
+            deviations.append(math.sqrt(sum((m - mean) ** 2 for m in moved) / len(moved)))
+        return sum(deviations) / len(deviations)
+
+    differences = [dynamics(true) - dynamics(pred) for pred, true in pairs]
+    signed, absolute = fdd(pairs, upper)
+    assert signed == pytest.approx(sum(differences) / 2, rel=1e-5)
+    assert absolute == pytest.approx(sum(map(abs, differences)) / 2, rel=1e-5)
 
 
 def test_closures_look_at_bilabials_only_and_before_the_burst():

@@ -166,6 +166,15 @@ def test_sheet_and_compare_draw_motion_files(tmp_path):
     assert (tmp_path / "s.png").stat().st_size > 0 and (tmp_path / "c.mp4").stat().st_size > 0
 
 
+def test_biwis_published_lists_become_the_regions_that_metrics_look_at(shared, tmp_path):
+    lists = [
+        f"--{region}={shared / 'biwi' / name}" for region, name in (("lips", "lve.txt"), ("upper_face", "fdd.txt"))
+    ]
+    assert main(["template", "mesh", str(shared / "biwi" / "BIWI.ply"), *lists, "--out", str(tmp_path / "b.npz")]) == 0
+    face = FaceTemplate.load(tmp_path / "b.npz")
+    assert (len(face.verts), len(face.region("lips")), len(face.region("upper_face"))) == (23370, 4996, 7784)
+
+
 @pytest.mark.parametrize(
     "arguments, message",
     [

@@ -289,3 +289,26 @@ def test_motion_that_stands_still_is_an_error(spoken_rows, tiny_face, tmp_path):
     Motion.of_template(tiny_face, FPS, coefficients=np.zeros((25, 3))).save(tmp_path / "m.npz")
     with pytest.raises(InputError, match="stands still"):
         fit_motion_basis([{**spoken_rows[0], "motion": str(tmp_path / "m.npz")}], 4)
+
+
+def test_head_poses_are_retimed_with_the_motion(nodding_rows, spoken_rows):
+    basis = fit_motion_basis(nodding_rows, 4)
+    plain = MotionDataset(nodding_rows, basis, speakers=[])
+    np.testing.assert_array_equal(plain[2]["head_pose"], Motion.load(nodding_rows[2]["motion"]).head_pose)
+    varied = MotionDataset(nodding_rows, basis, speakers=[], perturb=PerturbConfig(share=1.0), seed=3)[2]
+    without = MotionDataset(spoken_rows, basis, speakers=[], perturb=PerturbConfig(share=1.0), seed=3)[2]
+    np.testing.assert_array_equal(varied["motion"], without["motion"])
+    assert len(varied["head_pose"]) != len(plain[2]["head_pose"])
+    jaw = varied["motion"] @ basis[:, 0, 1] / -0.012  # vertex 0 follows the jaw only
+    np.testing.assert_allclose(varied["head_pose"][:, 0], 0.05 * jaw, atol=1e-5)
+    batch = collate([plain[0], plain[4]])
+    assert batch["head_pose"].shape == (2, 33, 6) and not batch["head_pose"][0, 25:].any()
+    assert "head_pose" not in collate([plain[0], without])
+
+
+def test_motion_without_head_pose_is_named(nodding_rows, spoken_rows):
+    basis = fit_motion_basis(spoken_rows, 4)
+    assert len(MotionDataset(nodding_rows, basis, speakers=[]).head_poses()) == 10
+    mixed = MotionDataset([nodding_rows[0], spoken_rows[1]], basis, speakers=[])
+    with pytest.raises(InputError, match="utt1: .*utt1.npz has no head_pose: give motion of heads that move"):
+        mixed.head_poses()
