@@ -40,12 +40,15 @@ class CodeTalkerConfig(MotionModelConfig):
     ff_dim: int = 256
     period: int = 25  # frames after which positions repeat and attention falls off by a step
     dropout: float = 0.1
+    wrong_past: float = 1.0  # most of another utterance's motion in a training past; 0: the true past, as in the paper
     feature_weight: float = 1.0  # of the features' squared distance from the true motion's codes, against the motion's
 
     def __post_init__(self):
         super().__post_init__()
         if self.encoder.dim % self.heads:
             raise InputError(f"codetalker.heads ({self.heads}) must divide encoder.dim ({self.encoder.dim})")
+        if not 0.0 <= self.wrong_past <= 1.0:
+            raise InputError(f"codetalker.wrong_past is a share between 0 and 1, got {self.wrong_past}")
 
 
 class CodeTalker(MotionModel):
@@ -137,16 +140,20 @@ class CodeTalker(MotionModel):
 
         feature: mean squared distance of the features, before they are quantised, from the true motion's codes.
 
-        In training each frame goes on from the true motion, as in the paper; in eval mode from the model's own.
+        In eval mode each frame goes on from the model's own motion; in training from the true motion, which is teacher
+        forcing as in the paper. A past that is always true is soon copied, and what is copied drifts once the past is
+        the model's own. So an utterance's past is mixed with another's, by a share drawn from 0 to `wrong_past`.
         """
         lengths, speakers = batch["lengths"], batch["speakers"]
         if not self.training:
             output = self.coefficients(batch["waveform"], lengths, speakers)
             return output, self.motion_losses(output, batch)
-        past = batch["motion"] - self.mean
-        real = ~padding_mask(lengths, past.shape[1])
+        motion = batch["motion"] - self.mean
+        real = ~padding_mask(lengths, motion.shape[1])
         with torch.no_grad():
-            wanted = self.codec.quantise(self.codec.encode(past, lengths))
+            wanted = self.codec.quantise(self.codec.encode(motion, lengths))
+        wrong = self.config.wrong_past * torch.rand(len(motion), 1, 1, device=motion.device)
+        past = torch.lerp(motion, motion.roll(1, dims=0), wrong)
         features = self.head(self.decoder.follow(self.encoder(batch["waveform"], lengths), speakers, past))
         output = self.mean + self.codec.decode(self.codec.quantise(features))
         terms = self.motion_losses(output, batch)

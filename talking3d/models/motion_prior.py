@@ -44,8 +44,10 @@ class MotionCodecConfig:
     dropout: float = 0.0
 
     def __post_init__(self):
-        if min(self.components, self.code_dim, self.codes, self.layers, self.reach) < 1:
-            raise InputError("the motion codec needs at least one component, code, dimension, layer and frame of reach")
+        if min(self.components, self.codes, self.layers, self.reach) < 1:
+            raise InputError("the motion codec needs at least one component, code, layer and frame of reach")
+        if self.code_dim < 2:
+            raise InputError(f"codec.code_dim is {self.code_dim}; codes of unit variance need 2 dimensions or more")
 
 
 class _DecoderLayer(nn.Module):

@@ -119,6 +119,25 @@ def test_it_learns_and_its_prior_does_not(dataset, tiny_face, prior):
         assert model.eval()(batch)["vertex"].item() < 0.5 * first
 
 
+def test_a_training_past_is_partly_anothers(dataset, tiny_face, prior):
+    model, batch = _model(dataset, tiny_face, prior).train(), collate([dataset[0], dataset[9]])
+    seen, follow = [], model.decoder.follow
+
+    def watched(sound, speakers, past):
+        seen.append(past)
+        return follow(sound, speakers, past)
+
+    model.decoder.follow = watched
+    own = batch["motion"] - model.mean
+    for share in (0.0, 0.5):
+        model.config.wrong_past = share
+        model(batch)
+    assert torch.equal(seen[0], own)
+    for b in range(2):
+        shares = ((seen[1][b] - own[b]) / (own[1 - b] - own[b]))[(own[1 - b] - own[b]).abs() > 0.1]
+        assert 0 < shares.mean() <= 0.5 and shares.std() < 1e-3  # one an utterance
+
+
 def _weights(config):
     return {
         "vertex": 1.0,
@@ -154,6 +173,11 @@ def test_a_checkpoint_that_is_no_prior(dataset, tiny_face, prior, tmp_path):
     _model(dataset, tiny_face, prior).save_pretrained(tmp_path / "codetalker")
     with pytest.raises(InputError, match="motion_prior"):
         _model(dataset, tiny_face, str(tmp_path / "codetalker"))
+
+
+def test_a_share_of_wrong_past_beyond_one():
+    with pytest.raises(InputError, match="wrong_past is a share between 0 and 1, got 1.5"):
+        CodeTalkerConfig(wrong_past=1.5)
 
 
 def test_heads_that_do_not_divide_the_width():

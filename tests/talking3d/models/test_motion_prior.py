@@ -114,6 +114,10 @@ def test_it_speaks_nothing(dataset, tiny_face, tmp_path):
         load_generator(tmp_path / "prior")
 
 
-def test_a_codec_of_nothing():
-    with pytest.raises(InputError, match="at least one component, code, dimension, layer and frame of reach"):
-        MotionCodecConfig(reach=0)
+@pytest.mark.parametrize(
+    "wrong, message",
+    [({"reach": 0}, "at least one component, code, layer and frame of reach"), ({"code_dim": 1}, "code_dim is 1")],
+)
+def test_a_codec_of_nothing(wrong, message):
+    with pytest.raises(InputError, match=message):
+        MotionCodecConfig(**wrong)
