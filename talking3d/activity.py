@@ -22,7 +22,7 @@ EASE_S = 0.08  # and come to rest over twice this
 _REMEMBERED, _AHEAD, _SHORTEST_REST, _HANGOVER, _EASE = (
     round(seconds * FPS) for seconds in (REMEMBERED_S, AHEAD_S, SHORTEST_REST_S, HANGOVER_S, EASE_S)
 )
-_AROUND = _SHORTEST_REST - 1 - _HANGOVER + _EASE  # frames on both sides that tell a rest from a closure, eased
+_AROUND = _SHORTEST_REST - 1 + max(0, _EASE - _HANGOVER)  # frames on both sides that tell a rest from a closure, eased
 VIEW_FRAMES = (_REMEMBERED + _AROUND, _AHEAD + _AROUND)  # before and after its own that a frame's activity depends on
 
 
@@ -38,8 +38,8 @@ def speech_activity(waveform: np.ndarray) -> np.ndarray:
 
     A frame speaks when it lies 12 dB above the noise floor (the quietest tenth of what is remembered) or is one of the
     loud ones. Rests are silences of at least 0.4 s: shorter ones are the closures of stops. Lips start before the sound
-    and end after it, so speech is widened by 160 ms on both sides, and eases in and out. Before the recording and after
-    it is silence.
+    and end after it, so speech is widened by 160 ms on both sides, and eases in and out. What lies before the recording
+    and after it is unknown: a silence at its edge is a rest only where it is long enough by itself.
     """
     powers = frame_powers(waveform)
     return activity_of(powers, 0, len(powers))
@@ -62,7 +62,9 @@ def activity_of(powers: np.ndarray, start: int, stop: int) -> np.ndarray:
         # sound without pauses has its quietest tenth in its speech: SOFT_DB keeps that from being silence
         threshold_db = max(loud_db - RANGE_DB, min(floor_db + FLOOR_DB, loud_db - SOFT_DB))
         silent[t - first] = 10 * np.log10(powers[t]) <= threshold_db
-    runs = _all_of(np.pad(silent, _SHORTEST_REST - 1 - _HANGOVER, constant_values=True), _SHORTEST_REST)
+    beyond = _SHORTEST_REST - 1 - _HANGOVER
+    before, after = silent[:_SHORTEST_REST].all(), silent[-_SHORTEST_REST:].all()  # the recording, if it is a rest
+    runs = _all_of(np.pad(silent, beyond, constant_values=(before, after)), _SHORTEST_REST)
     speaks = _all_of(~runs, _SHORTEST_REST - 2 * _HANGOVER)  # of the runs that hold a frame and the hangover around it
     ramp = np.hanning(2 * _EASE + 3)[1:-1]
     eased = np.convolve(np.pad(speaks.astype(float), _EASE, mode="edge"), ramp / ramp.sum(), mode="valid")

@@ -144,7 +144,7 @@ def test_it_rests_in_silence_and_at_the_end(speech):
 def test_the_delay_is_stated():
     half_a_second = {"kernel": 7, "attention_past": 25, "attention_future": 1, "statistics_s": 10.0}
     stream = MotionStream(_model(SpeechEncoderConfig(dim=16, heads=2, ff_dim=32, **half_a_second)))
-    assert stream.lookahead_frames == 12 and stream.lookahead_ms == 480
+    assert stream.lookahead_frames == 14 and stream.lookahead_ms == 560
 
 
 def test_a_model_that_hears_whole_utterances_is_an_error():
