@@ -29,7 +29,7 @@ from talking3d.face.regions import lip_aperture_mm
 from talking3d.face.template import FaceTemplate
 from talking3d.models.speech_encoder import SpeechEncoderConfig
 
-HEARS_ALL = {"attention_past": None, "attention_future": None, "statistics_s": None}  # a checkpoint that says nothing
+HEARS_ALL = dict.fromkeys(["attention_past", "attention_future", "statistics_past_s", "statistics_future_s"])
 SPANNED = 1e-6  # share of a basis's energy that its copy in another basis may lose
 
 
@@ -272,6 +272,7 @@ class MotionModel(nn.Module):
         """Load a checkpoint in eval mode, with its basis, template and speakers."""
         checkpoint = load_pretrained(folder_or_hub_id, expect=cls.NAME)
         folder = Path(checkpoint.folder)
+        # checkpoints from before the view was a setting hear all
         described = {**checkpoint.config, "encoder": {**HEARS_ALL, **checkpoint.config.get("encoder", {})}}
         config = from_dict(cls.Config, described, f"{folder}/config.yaml")
         for name in ("template.npz", "speakers.json"):

@@ -34,7 +34,8 @@ class SpeechEncoderConfig:
         None  # frames that a layer's attention sees before a frame and after it; None: all, and
     )
     attention_future: int | None = None
-    statistics_s: float | None = None  # of the past, which log-mel is normalised by; None: over the whole utterance
+    statistics_past_s: float | None = None  # sound around a frame by which log-mel is normalised; None: the utterance
+    statistics_future_s: float | None = None
     dropout: float = 0.1
     freq_masks: int = 2  # SpecAugment in training
     freq_mask_bins: int = 10
@@ -45,18 +46,11 @@ class SpeechEncoderConfig:
     architecture: SpeechArchitecture | None = None  # of it; read from there, and kept in checkpoints
 
     def __post_init__(self):
-        if (self.attention_past is None) != (self.attention_future is None):
-            raise InputError(
-                f"attention_past ({self.attention_past}) and attention_future ({self.attention_future}): "
-                "give numbers of frames for both, or null for both"
-            )
-        if self.attention_past is not None and min(self.attention_past, self.attention_future) < 0:
-            raise InputError(
-                f"attention_past and attention_future are numbers of frames from 0, got {self.attention_past} "
-                f"and {self.attention_future}"
-            )
-        if self.statistics_s is not None and self.statistics_s * MEL_RATE < 1:
-            raise InputError(f"statistics_s must be at least {1 / MEL_RATE} seconds or null, got {self.statistics_s}")
+        for name, unit in (("attention_{}", "frames"), ("statistics_{}_s", "seconds")):
+            keys = name.format("past"), name.format("future")
+            past, future = (getattr(self, key) for key in keys)
+            if (past is None) != (future is None) or (past is not None and min(past, future) < 0):
+                raise InputError(f"{keys[0]} and {keys[1]} are {unit} from 0, or both null; got {past} and {future}")
 
     @property
     def attention(self) -> tuple[int, int] | None:
@@ -64,22 +58,25 @@ class SpeechEncoderConfig:
         return None if self.attention_past is None else (self.attention_past, self.attention_future)
 
     @property
-    def past_mels(self) -> int | None:
-        """Mel frames that normalisation looks at; None: the whole utterance."""
-        return None if self.statistics_s is None else round(self.statistics_s * MEL_RATE)
+    def statistics(self) -> tuple[int, int] | None:
+        """Mel frames before and after its own by which one is normalised; None: the whole utterance."""
+        if self.statistics_past_s is None:
+            return None
+        return round(self.statistics_past_s * MEL_RATE), round(self.statistics_future_s * MEL_RATE)
 
     @property
     def view_frames(self) -> tuple[int, int] | None:
         """Video frames before and after its own that a feature depends on; None where it depends on all."""
-        if self.attention is None or self.past_mels is None or self.pretrained is not None:
+        if self.attention is None or self.statistics is None or self.pretrained is not None:
             return None
         reach = self.kernel // 2
         if self.encoder == "conformer":
             past, future = (frames + reach for frames in self.attention)
         else:  # attention beside one convolution, then another
             past, future = (max(frames, reach) + reach for frames in self.attention)
-        front_past = -(-(PAST_MELS + self.past_mels - 1 + SPILL_MELS) // MELS_PER_FRAME)
-        front_future = -(-(FUTURE_MELS + SPILL_MELS) // MELS_PER_FRAME)
+        past_mels, future_mels = self.statistics
+        front_past = -(-(PAST_MELS + past_mels + SPILL_MELS) // MELS_PER_FRAME)
+        front_future = -(-(FUTURE_MELS + future_mels + SPILL_MELS) // MELS_PER_FRAME)
         return front_past + self.layers * past, front_future + self.layers * future
 
 
@@ -127,5 +124,5 @@ def _front_end(config: SpeechEncoderConfig) -> nn.Module:
             "time_masks": config.time_masks,
             "time_width": config.time_mask_frames,
         },
-        past_mels=config.past_mels,
+        statistics=config.statistics,
     )
