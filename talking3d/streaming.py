@@ -36,7 +36,7 @@ class MotionStream:
         if model.view_frames is None:
             raise InputError(
                 f"this {model.NAME} hears whole utterances and cannot speak along: train one whose encoder has "
-                "attention_past, attention_future and statistics_s (and no past without end of its own)"
+                "attention_ and statistics_ past and future in numbers"
             )
         if not isinstance(style, Tensor):
             model.style_index(style)

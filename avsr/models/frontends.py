@@ -17,7 +17,7 @@ LIP_MEAN, LIP_STD = 0.421, 0.165  # of gray mouth crops in [0, 1], the values of
 CHANNELS_2D = 32  # of the audio front end's 2D convolutions
 PAST_MELS, FUTURE_MELS = 6, 6  # mel frames before and after a video frame's own four that its feature is made of
 SPEECH_MEAN, SPEECH_STD = -6.0, 3.8  # of log-mel bands: espeak-ng's voices and close-talk recordings agree within 0.3
-PRIOR_MELS = 300  # mel frames that these weigh as much as
+PRIOR_MELS = 50  # mel frames that these weigh as much as
 CONTEXT_FRAMES = 5  # video frames that one step of the visual stem sees
 
 
@@ -35,29 +35,31 @@ def normalize_log_mel(features: Tensor, padding: Tensor) -> Tensor:
     return centred / (std + 1e-3)
 
 
-def normalize_by_the_past(features: Tensor, padding: Tensor, past_mels: int) -> Tensor:
-    """Give every band the mean and variance that it has had over the last `past_mels` frames, this one included.
+def normalize_locally(features: Tensor, padding: Tensor, past_mels: int, future_mels: int) -> Tensor:
+    """Give every band zero mean and unit variance by what is heard around each frame.
 
-    features (B, L, 80), padding (B, L) bool -> (B, L, 80), zero at padding. Statistics begin as those of speech at a
-    usual level, which weigh as much as PRIOR_MELS frames and hold off the noise that silence would be blown up to. (The
-    online variant of cepstral mean and variance normalisation.)
+    features (B, L, 80), padding (B, L) bool -> (B, L, 80), zero at padding. Heard are `past_mels` frames before a frame
+    and `future_mels` after it, itself, and PRIOR_MELS frames of speech at a usual level, which hold off the noise that
+    silence would be blown up to. (Cepstral mean and variance normalisation in a sliding window.)
     """
-    heard = features.double()
-    sums = torch.stack([heard, heard.square()]).cumsum(dim=2)  # (2, B, L, 80); float32 would lose digits in an hour
-    if past_mels < features.shape[1]:
-        sums = sums - functional.pad(sums, (0, 0, past_mels, 0))[:, :, : features.shape[1]]
-    count = torch.arange(1, features.shape[1] + 1, device=features.device).clamp(max=past_mels)[:, None]
-    prior = torch.tensor([SPEECH_MEAN, SPEECH_STD**2 + SPEECH_MEAN**2], device=features.device, dtype=torch.float64)
-    mean, power = (sums + PRIOR_MELS * prior[:, None, None, None]) / (count + PRIOR_MELS)
-    normal = (heard - mean) / (power - mean.square()).clamp(min=1e-6).sqrt()
-    return normal.to(features.dtype).masked_fill(padding[:, :, None], 0.0)
+    n_mels = features.shape[1]
+    real = (~padding)[:, :, None].double()  # float32 sums would lose digits in an hour
+    heard = features.double() * real
+    sums = torch.stack([heard, heard.square(), real.expand_as(heard)]).cumsum(dim=2)  # (3, B, L, 80)
+    sums = functional.pad(sums, (0, 0, 1, 0))  # of the first l frames, l from 0
+    mels = torch.arange(n_mels, device=features.device)
+    first, last = (mels - past_mels).clamp(min=0), (mels + future_mels + 1).clamp(max=n_mels)
+    prior = PRIOR_MELS * torch.tensor([SPEECH_MEAN, SPEECH_STD**2 + SPEECH_MEAN**2, 1.0], dtype=torch.float64)
+    total, power, count = sums[:, :, last] - sums[:, :, first] + prior.to(features.device)[:, None, None, None]
+    mean = total / count
+    return ((heard - mean) / (power / count - mean.square()).sqrt() * real).to(features.dtype)
 
 
 class AudioFrontend(nn.Module):
     """waveform -> log-mel at 100 Hz -> normalised -> SpecAugment -> two convolutions of stride 2.
 
     "conv1d" convolves along time only; "conv2d" along time and frequency, which forgives a shift in pitch.
-    Normalisation is over the utterance, or by `normalize_by_the_past` where `past_mels` says how much of it.
+    Normalisation is over the utterance, or `normalize_locally` by `statistics`, mel frames of the past and future.
     """
 
     def __init__(
@@ -67,10 +69,10 @@ class AudioFrontend(nn.Module):
         dropout: float,
         spec_augment: dict[str, int],
         kind: str = "conv1d",
-        past_mels: int | None = None,
+        statistics: tuple[int, int] | None = None,
     ):
         super().__init__()
-        self.past_mels = past_mels
+        self.statistics = statistics
         self.spec_augment = build_spec_augment(**spec_augment)
         # along time kernel 6, stride 2, padding 2: each output is centred between the two inputs that it stands for
         if kind == "conv1d":
@@ -99,10 +101,10 @@ class AudioFrontend(nn.Module):
         with torch.no_grad(), torch.autocast(waveform.device.type, enabled=False):
             features = log_mel(waveform.float())  # (B, L, 80), L = 4 T
             padding = padding_mask(lengths * MELS_PER_FRAME, features.shape[1])
-            if self.past_mels is None:
+            if self.statistics is None:
                 features = normalize_log_mel(features, padding)
             else:
-                features = normalize_by_the_past(features, padding, self.past_mels)
+                features = normalize_locally(features, padding, *self.statistics)
         if self.training and self.spec_augment is not None:
             features, _ = self.spec_augment(features)
         features = features.transpose(1, 2)  # (B, 80, L); conv2d: (B, 1, 80, L)

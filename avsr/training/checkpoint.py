@@ -66,9 +66,7 @@ def load_pretrained(folder_or_hub_id: str | Path, expect: str | None = None) -> 
     Raises InputError when there is no such folder or Hub repository (or no network to reach it), when a file is
     missing or corrupt, and when the checkpoint holds another model than `expect`.
     """
-    folder = Path(folder_or_hub_id)
-    if not folder.is_dir():
-        folder = _download(str(folder_or_hub_id))
+    folder = find_folder(folder_or_hub_id)
     for file_name in (CONFIG_FILE, WEIGHTS_FILE):
         if not (folder / file_name).is_file():
             raise InputError(f"{folder}: not a checkpoint: it has no {file_name}")
@@ -79,6 +77,15 @@ def load_pretrained(folder_or_hub_id: str | Path, expect: str | None = None) -> 
     if expect is not None and content["name"] != expect:
         raise InputError(f"{folder} holds a {content['name']} model; a {expect} model is needed here")
     return Checkpoint(folder, content["name"], content["config"], read_weights(folder / WEIGHTS_FILE))
+
+
+def find_folder(folder_or_hub_id: str | Path, patterns: Sequence[str] | None = None) -> Path:
+    """The folder, else what the Hugging Face Hub (or its local cache) has by that id: all, or what matches `patterns`.
+
+    Raises InputError where there is neither.
+    """
+    folder = Path(folder_or_hub_id)
+    return folder if folder.is_dir() else _download(str(folder_or_hub_id), patterns)
 
 
 def save_weights(path: str | Path, state_dict: Mapping[str, Tensor]) -> None:
@@ -164,14 +171,14 @@ def _shorten(names: Sequence[str], limit: int = 8) -> str:
     return ", ".join(names[:limit]) + more
 
 
-def _download(hub_id: str) -> Path:
+def _download(hub_id: str, patterns: Sequence[str] | None) -> Path:
     if re.fullmatch(r"[\w-][\w.-]*/[\w-][\w.-]*", hub_id) is None:
         raise InputError(f"{hub_id}: no such checkpoint folder (nor is it a Hugging Face Hub id, owner/name)")
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
     try:
-        return Path(snapshot_download(hub_id))
+        return Path(snapshot_download(hub_id, allow_patterns=patterns))
     except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
         reason = str(error).splitlines()[0]
         raise InputError(

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import tempfile
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import ClassVar, Self
 
@@ -245,6 +245,7 @@ class MotionModel(nn.Module):
 
         state_dict: other weights of this model than its own, as a trainer averages them. facts: lines of the card.
         """
+        config = replace(self.config, encoder=self.encoder.config)  # which knows a pretrained network's architecture
         with tempfile.TemporaryDirectory() as scratch:
             self.template.save(Path(scratch) / "template.npz")
             write_json(Path(scratch) / "speakers.json", self.speakers)
@@ -252,10 +253,10 @@ class MotionModel(nn.Module):
             save_pretrained(
                 folder,
                 name=self.NAME,
-                config=self.config,
+                config=config,
                 state_dict=self.state_dict() if state_dict is None else state_dict,
                 files={name: Path(scratch) / name for name in ("template.npz", "speakers.json")},
-                card=model_card(self.NAME, self.config, described),
+                card=model_card(self.NAME, config, described),
             )
 
     @classmethod

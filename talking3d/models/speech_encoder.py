@@ -1,9 +1,9 @@
-"""Speech to features at the motion's rate: the recogniser's audio front end and an ESPnet encoder, seeing lip context.
+"""Speech to features at the motion's rate: a front end (the recogniser's, or pretrained) and an ESPnet encoder.
 
 Letters: B batch, S samples, T video frames, D width.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from torch import Tensor, nn
 
@@ -11,13 +11,18 @@ from avsr.errors import InputError
 from avsr.media.timing import MEL_RATE, MELS_PER_FRAME
 from avsr.models.espnet import build_encoder
 from avsr.models.frontends import FUTURE_MELS, PAST_MELS, AudioFrontend
+from talking3d.models.pretrained_speech import PretrainedSpeech, SpeechArchitecture, read_architecture
 
 SPILL_MELS = 1  # the window of a mel frame's spectrum reaches into its neighbours
 
 
 @dataclass
 class SpeechEncoderConfig:
-    """Log-mel, two strided convolutions to 25 Hz, then a small conformer."""
+    """Log-mel, two strided convolutions to 25 Hz, then a small conformer.
+
+    Or with `pretrained` another network's features in place of the first two (`pretrained_speech.py`), whose weights
+    become part of the checkpoint: it needs the folder no more.
+    """
 
     dim: int = 128
     encoder: str = "conformer"  # conformer or e_branchformer
@@ -27,26 +32,23 @@ class SpeechEncoderConfig:
     kernel: int = 11  # frames that an encoder's convolution sees; odd
     attention_past: int | None = None  # frames that a layer's attention sees before a frame; None: all
     attention_future: int | None = None  # and after it
-    statistics_s: float | None = None  # of the past, which log-mel is normalised by; None: over the whole utterance
+    statistics_past_s: float | None = None  # sound around a frame by which log-mel is normalised; None: the utterance
+    statistics_future_s: float | None = None
     dropout: float = 0.1
     freq_masks: int = 2  # SpecAugment in training
     freq_mask_bins: int = 10
     time_masks: int = 1
     time_mask_frames: int = 6  # mel frames: longer gaps hide whole phones, which then cannot be predicted
+    pretrained: str | None = None  # folder or hub id of a wav2vec 2.0, HuBERT or WavLM in Hugging Face's format
+    finetune: bool = False  # train its transformer too
+    architecture: SpeechArchitecture | None = None  # of it; read from there, and kept in checkpoints
 
     def __post_init__(self):
-        if (self.attention_past is None) != (self.attention_future is None):
-            raise InputError(
-                f"attention_past ({self.attention_past}) and attention_future ({self.attention_future}): "
-                "give numbers of frames for both, or null for both"
-            )
-        if self.attention_past is not None and min(self.attention_past, self.attention_future) < 0:
-            raise InputError(
-                f"attention_past and attention_future are numbers of frames from 0, got {self.attention_past} "
-                f"and {self.attention_future}"
-            )
-        if self.statistics_s is not None and self.statistics_s * MEL_RATE < 1:
-            raise InputError(f"statistics_s must be at least {1 / MEL_RATE} seconds or null, got {self.statistics_s}")
+        for name, unit in (("attention_{}", "frames"), ("statistics_{}_s", "seconds")):
+            keys = name.format("past"), name.format("future")
+            past, future = (getattr(self, key) for key in keys)
+            if (past is None) != (future is None) or (past is not None and min(past, future) < 0):
+                raise InputError(f"{keys[0]} and {keys[1]} are {unit} from 0, or both null; got {past} and {future}")
 
     @property
     def attention(self) -> tuple[int, int] | None:
@@ -54,41 +56,43 @@ class SpeechEncoderConfig:
         return None if self.attention_past is None else (self.attention_past, self.attention_future)
 
     @property
-    def past_mels(self) -> int | None:
-        """Mel frames that normalisation looks at; None: the whole utterance."""
-        return None if self.statistics_s is None else round(self.statistics_s * MEL_RATE)
+    def statistics(self) -> tuple[int, int] | None:
+        """Mel frames before and after its own by which one is normalised; None: the whole utterance."""
+        if self.statistics_past_s is None:
+            return None
+        return round(self.statistics_past_s * MEL_RATE), round(self.statistics_future_s * MEL_RATE)
 
     @property
     def view_frames(self) -> tuple[int, int] | None:
         """Video frames before and after its own that a feature depends on; None where it depends on all."""
-        if self.attention is None or self.past_mels is None:
+        if self.attention is None or self.statistics is None or self.pretrained is not None:
             return None
         reach = self.kernel // 2
         if self.encoder == "conformer":
             past, future = (frames + reach for frames in self.attention)
         else:  # attention beside one convolution, then another
             past, future = (max(frames, reach) + reach for frames in self.attention)
-        front_past = -(-(PAST_MELS + self.past_mels - 1 + SPILL_MELS) // MELS_PER_FRAME)
-        front_future = -(-(FUTURE_MELS + SPILL_MELS) // MELS_PER_FRAME)
+        past_mels, future_mels = self.statistics
+        front_past = -(-(PAST_MELS + past_mels + SPILL_MELS) // MELS_PER_FRAME)
+        front_future = -(-(FUTURE_MELS + future_mels + SPILL_MELS) // MELS_PER_FRAME)
         return front_past + self.layers * past, front_future + self.layers * future
 
 
 class SpeechEncoder(nn.Module):
-    """waveform -> (B, T, D) features, one a video frame; an utterance's are the same alone and in a padded batch."""
+    """waveform -> (B, T, D) features, one a video frame; an utterance's are the same alone and in a padded batch.
+
+    With `pretrained` it takes that network's weights; with its `architecture` too, as checkpoints have it, none yet.
+    """
 
     def __init__(self, config: SpeechEncoderConfig):
         super().__init__()
-        self.frontend = AudioFrontend(
-            config.dim,
-            dropout=config.dropout,
-            spec_augment={
-                "freq_masks": config.freq_masks,
-                "freq_width": config.freq_mask_bins,
-                "time_masks": config.time_masks,
-                "time_width": config.time_mask_frames,
-            },
-            past_mels=config.past_mels,
-        )
+        in_checkpoint = config.architecture is not None
+        if config.pretrained is not None and not in_checkpoint:
+            config = replace(config, architecture=read_architecture(config.pretrained))
+        self.config = config
+        self.frontend = _front_end(config)
+        if config.pretrained is not None and not in_checkpoint:
+            self.frontend.load_weights_of(config.pretrained)
         self.encoder = build_encoder(
             config.encoder,
             dim=config.dim,
@@ -103,3 +107,20 @@ class SpeechEncoder(nn.Module):
     def forward(self, waveform: Tensor, lengths: Tensor) -> Tensor:
         """waveform (B, S) at 16 kHz, lengths (B,) in video frames -> (B, T, D), zero at padded frames."""
         return self.encoder(self.frontend(waveform, lengths), lengths)
+
+
+def _front_end(config: SpeechEncoderConfig) -> nn.Module:
+    """A module (waveform, lengths) -> (B, T, D), T the longest length."""
+    if config.pretrained is not None:
+        return PretrainedSpeech(config.dim, config.architecture, dropout=config.dropout, finetune=config.finetune)
+    return AudioFrontend(
+        config.dim,
+        dropout=config.dropout,
+        spec_augment={
+            "freq_masks": config.freq_masks,
+            "freq_width": config.freq_mask_bins,
+            "time_masks": config.time_masks,
+            "time_width": config.time_mask_frames,
+        },
+        statistics=config.statistics,
+    )

@@ -16,7 +16,14 @@ from talking3d.models.speech_encoder import SpeechEncoderConfig
 from talking3d.streaming import MotionStream
 
 ENCODER = SpeechEncoderConfig(
-    dim=16, heads=2, ff_dim=32, kernel=5, attention_past=6, attention_future=1, statistics_s=1.0
+    dim=16,
+    heads=2,
+    ff_dim=32,
+    kernel=5,
+    attention_past=6,
+    attention_future=1,
+    statistics_past_s=1.0,
+    statistics_future_s=0.1,
 )
 
 
@@ -98,8 +105,8 @@ def test_nothing_beyond_the_look_ahead_matters(speech):
 
 
 def test_gradients_stop_at_the_look_ahead():
-    """Of one frame's coefficients with respect to the log-mel that the encoder's convolutions hear."""
-    model, frame = _model(), 40
+    """Of one frame's coefficients with respect to the normalised log-mel that the encoder's convolutions hear."""
+    model, frame = _model(dataclasses.replace(ENCODER, statistics_future_s=0.0)), 40
     heard = torch.randn(1, 80, 4 * 90, requires_grad=True)  # (B, mel bands, L), normalised
     front, lengths = model.encoder.frontend, torch.tensor([90])
     features = heard
@@ -142,13 +149,15 @@ def test_it_rests_in_silence_and_at_the_end(speech):
 
 
 def test_the_delay_is_stated():
-    half_a_second = {"kernel": 7, "attention_past": 25, "attention_future": 1, "statistics_s": 10.0}
-    stream = MotionStream(_model(SpeechEncoderConfig(dim=16, heads=2, ff_dim=32, **half_a_second)))
-    assert stream.lookahead_frames == 14 and stream.lookahead_ms == 560
+    narrow = dataclasses.replace(ENCODER, kernel=3, attention_future=0, statistics_future_s=0.0)
+    stream = MotionStream(_model(narrow))
+    assert stream.model.view_frames[1] == 6 and stream.lookahead_frames == 14  # which rests wait for
+    wide = MotionStream(_model(dataclasses.replace(ENCODER, attention_future=5)))
+    assert wide.lookahead_frames == wide.model.view_frames[1] == 21 and wide.lookahead_ms == 840
 
 
 def test_a_model_that_hears_whole_utterances_is_an_error():
-    whole = dataclasses.replace(ENCODER, statistics_s=None)
+    whole = dataclasses.replace(ENCODER, attention_past=None, attention_future=None)
     with pytest.raises(InputError, match="this audio2mesh hears whole utterances and cannot speak along"):
         MotionStream(_model(whole))
 

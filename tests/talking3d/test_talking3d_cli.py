@@ -57,6 +57,15 @@ def test_animate_prints_the_student_it_uses(checkpoint, spoken_rows, tmp_path, c
     assert Motion.load(out).n_frames == 25
 
 
+def test_animate_in_the_style_of_clips(checkpoint, spoken_rows, tmp_path):
+    speech, clips = spoken_rows[0]["audio"], spoken_rows[1:3]
+    assert main(["animate", speech, "--out", str(tmp_path / "plain.npz"), "--checkpoint", str(checkpoint)]) == 0
+    options = ["--style_clip", *(row["motion"] for row in clips), "--style_audio", *(row["audio"] for row in clips)]
+    assert main(["animate", speech, "--out", str(tmp_path / "own.npz"), "--checkpoint", str(checkpoint), *options]) == 0
+    plain, own = (Motion.load(tmp_path / f"{name}.npz") for name in ("plain", "own"))
+    assert own.n_frames == plain.n_frames and not np.allclose(own.coefficients, plain.coefficients)
+
+
 @pytest.mark.parametrize("motion", ["student", "mean", "shuffled", "static"])
 def test_predict_writes_motion_for_a_whole_manifest(checkpoint, spoken, spoken_rows, tmp_path, motion):
     arguments = ["--checkpoint", str(checkpoint), "--out", str(tmp_path), "--motion", motion, "--seed", "3"]

@@ -11,7 +11,7 @@ from avsr.models.frontends import (
     SPEECH_STD,
     AudioFrontend,
     VideoFrontend,
-    normalize_by_the_past,
+    normalize_locally,
     normalize_log_mel,
     stack_context,
 )
@@ -77,28 +77,28 @@ def test_log_mel_is_normalised_over_real_frames_only():
         assert (normal[index, :length].std(dim=0, correction=0) - 1).abs().max() < 1e-2
 
 
-def test_normalisation_by_the_past_is_that_of_a_loop():
+@pytest.mark.parametrize("past, future", [(0, 0), (6, 0), (4, 3), (100, 0), (0, 100), (100, 100)])
+def test_local_normalisation_is_that_of_a_loop(past, future):
     torch.manual_seed(0)
     features = 2.0 + 3.0 * torch.randn(2, 30, 80)
     padding = padding_mask(torch.tensor([30, 11]), 30)
-    for past_mels in (1, 7, 30, 100):
-        normal = normalize_by_the_past(features, padding, past_mels)
-        assert (normal[padding] == 0).all()
-        for index, length in enumerate((30, 11)):
-            for mel in range(length):
-                heard = features[index, max(0, mel - past_mels + 1) : mel + 1].double()
-                n = PRIOR_MELS + len(heard)
-                mean = (PRIOR_MELS * SPEECH_MEAN + heard.sum(0)) / n
-                spread = PRIOR_MELS * (SPEECH_STD**2 + (SPEECH_MEAN - mean) ** 2) + (heard - mean).square().sum(0)
-                expected = (features[index, mel] - mean) / (spread / n).sqrt()
-                torch.testing.assert_close(normal[index, mel], expected.float(), atol=1e-5, rtol=1e-5)
+    normal = normalize_locally(features, padding, past, future)
+    assert (normal[padding] == 0).all()
+    for index, length in enumerate((30, 11)):
+        for mel in range(length):
+            heard = features[index, max(0, mel - past) : min(length, mel + future + 1)].double()
+            n = PRIOR_MELS + len(heard)
+            mean = (PRIOR_MELS * SPEECH_MEAN + heard.sum(0)) / n
+            spread = PRIOR_MELS * (SPEECH_STD**2 + (SPEECH_MEAN - mean) ** 2) + (heard - mean).square().sum(0)
+            expected = (features[index, mel] - mean) / (spread / n).sqrt()
+            torch.testing.assert_close(normal[index, mel], expected.float(), atol=1e-5, rtol=1e-5)
 
 
-def test_normalisation_by_the_past_stays_exact_in_long_sound():
+def test_local_normalisation_stays_exact_in_long_sound():
     torch.manual_seed(0)
     once = -6.0 + 4.0 * torch.randn(1, 1_000, 80)
     often = once.repeat(1, 50, 1)
-    one, fifty = (normalize_by_the_past(x, torch.zeros(x.shape[:2], dtype=torch.bool), 300) for x in (once, often))
+    one, fifty = (normalize_locally(x, torch.zeros(x.shape[:2], dtype=torch.bool), 300, 9) for x in (once, often))
     torch.testing.assert_close(fifty[:, -500:], one[:, -500:], atol=1e-5, rtol=1e-5)
 
 

@@ -54,9 +54,22 @@ def _heard_frames(encoder, n_frames, frame):
 @pytest.mark.parametrize(
     "changes",
     [
-        {"attention_past": 4, "attention_future": 1, "kernel": 3, "statistics_s": 0.3},
-        {"attention_past": 1, "attention_future": 0, "kernel": 7, "statistics_s": 0.04},
-        {"attention_past": 3, "attention_future": 5, "kernel": 5, "layers": 1, "statistics_s": 0.55},
+        {"attention_past": 4, "attention_future": 1, "kernel": 3, "statistics_past_s": 0.3, "statistics_future_s": 0.0},
+        {
+            "attention_past": 1,
+            "attention_future": 0,
+            "kernel": 7,
+            "statistics_past_s": 0.04,
+            "statistics_future_s": 0.1,
+        },
+        {
+            "attention_past": 3,
+            "attention_future": 5,
+            "kernel": 5,
+            "layers": 1,
+            "statistics_past_s": 0.55,
+            "statistics_future_s": 0.21,
+        },
     ],
 )
 def test_the_view_follows_from_the_config(kind, changes, monkeypatch):
@@ -70,7 +83,7 @@ def test_the_view_follows_from_the_config(kind, changes, monkeypatch):
 
 def test_a_whole_view_hears_everything():
     assert SpeechEncoderConfig().view_frames is None
-    assert SpeechEncoderConfig(statistics_s=3.0).view_frames is None
+    assert SpeechEncoderConfig(statistics_past_s=3.0, statistics_future_s=0.0).view_frames is None
     assert SpeechEncoderConfig(attention_past=2, attention_future=2).view_frames is None
     assert _heard_frames(_encoder(), 41, 20) == (0, 40)
 
@@ -85,9 +98,16 @@ def test_narrow_attention_is_full_attention_where_it_sees_all():
 @pytest.mark.parametrize(
     "changes, message",
     [
-        ({"attention_future": 1}, r"attention_past \(None\) and attention_future \(1\): give numbers"),
-        ({"attention_past": 25, "attention_future": -1}, "numbers of frames from 0, got 25 and -1"),
-        ({"statistics_s": 0.0}, "statistics_s must be at least 0.01 seconds or null, got 0.0"),
+        (
+            {"attention_future": 1},
+            "attention_past and attention_future are frames from 0, or both null; got None and 1",
+        ),
+        ({"attention_past": 25, "attention_future": -1}, "attention_future are frames from 0.*; got 25 and -1"),
+        (
+            {"statistics_past_s": 3.0},
+            "statistics_past_s and statistics_future_s are seconds from 0.*; got 3.0 and None",
+        ),
+        ({"statistics_past_s": -1.0, "statistics_future_s": 1.0}, "seconds from 0, or both null; got -1.0 and 1.0"),
     ],
 )
 def test_a_view_that_cannot_be_is_an_error(changes, message):
