@@ -98,7 +98,8 @@ class Teacher2D(nn.Module):
             nn.Conv2d(wide, narrow, 3, stride=2, padding=1)
             for wide, narrow in zip(channels, channels[1:], strict=False)
         )
-        self.bottom = nn.Linear(dim, 2 * channels[-1])
+        side = SIZE // (SHUFFLE * 2 ** len(self.down))
+        self.bottom = nn.Linear(dim, channels[-1] * side**2)  # crops are centred on the mouth: places mean something
         self.middle = nn.Conv2d(channels[-1], channels[-1], 3, padding=1)
         self.up = nn.ModuleList(
             _Up(narrow, wide, dim) for wide, narrow in reversed(list(zip(channels, channels[1:], strict=False)))
@@ -117,7 +118,7 @@ class Teacher2D(nn.Module):
         for down in self.down:
             scales.append(functional.silu(down(scales[-1])))
         x = scales.pop().repeat_interleave(n_frames, dim=0)
-        x = functional.silu(_film(self.middle(x), self.bottom(sound)))
+        x = functional.silu(self.middle(x) + self.bottom(sound).view_as(x))
         for up in self.up:
             x = up(x, scales.pop(), sound)
         added, shift = self.last(x).float().split([SHUFFLE**2, 2], dim=1)
