@@ -40,9 +40,9 @@ class Teacher2DConfig:
 
     encoder: SpeechEncoderConfig = field(default_factory=SpeechEncoderConfig)
     channels: list[int] = field(default_factory=lambda: [24, 32, 64, 128])  # at 48, 24, 12 and 6 pixels a side
-    drawn_frames: int = 8  # consecutive, of each utterance of a training batch: drawing is what takes time
+    drawn_frames: int = 6  # consecutive, of each utterance of a training batch: drawing is what takes time
     edge_weight: float = 0.3  # of the error of differences between neighbouring pixels, against the pixels' own 1
-    sync_weight: float = 0.03  # of the sync expert's loss, as Wav2Lip's
+    sync_weight: float = 0.01  # of the sync expert's loss, about 3 at the start
     window_s: float = 20.0  # longer speech is heard in windows of this length
     context_s: float = 2.0  # and what it says of this much at its inner ends is left to its neighbours
 

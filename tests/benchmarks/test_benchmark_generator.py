@@ -39,3 +39,5 @@ def test_measures_are_pooled_as_the_metrics_pool(tmp_path):
     assert result["fdd"] == pytest.approx(fdd(pairs, face.region("upper_face"))[0], rel=1e-6)
     assert -1 <= result["lip_correlation"] <= 1
     assert measure(rows["reference"], {row["utt_id"]: row for row in rows["reference"]})["lve_mm"] == 0
+    lips_alone = {row["utt_id"]: row | {"motion": None} for row in rows["other"]}
+    assert measure(rows["reference"], lips_alone) == {}  # a 2D teacher's: they are read only
