@@ -40,9 +40,9 @@ class Teacher2DConfig:
 
     encoder: SpeechEncoderConfig = field(default_factory=SpeechEncoderConfig)
     channels: list[int] = field(default_factory=lambda: [24, 32, 64, 128])  # at 48, 24, 12 and 6 pixels a side
-    drawn_frames: int = 8  # consecutive, of each utterance of a training batch: drawing is what takes time
+    drawn_frames: int = 6  # consecutive, of each utterance of a training batch: drawing is what takes time
     edge_weight: float = 0.3  # of the error of differences between neighbouring pixels, against the pixels' own 1
-    sync_weight: float = 0.03  # of the sync expert's loss, as Wav2Lip's
+    sync_weight: float = 0.01  # of the sync expert's loss, about 3 at the start
     window_s: float = 20.0  # longer speech is heard in windows of this length
     context_s: float = 2.0  # and what it says of this much at its inner ends is left to its neighbours
 
@@ -98,7 +98,8 @@ class Teacher2D(nn.Module):
             nn.Conv2d(wide, narrow, 3, stride=2, padding=1)
             for wide, narrow in zip(channels, channels[1:], strict=False)
         )
-        self.bottom = nn.Linear(dim, 2 * channels[-1])
+        side = SIZE // (SHUFFLE * 2 ** len(self.down))
+        self.bottom = nn.Linear(dim, channels[-1] * side**2)  # crops are centred on the mouth: places mean something
         self.middle = nn.Conv2d(channels[-1], channels[-1], 3, padding=1)
         self.up = nn.ModuleList(
             _Up(narrow, wide, dim) for wide, narrow in reversed(list(zip(channels, channels[1:], strict=False)))
@@ -117,7 +118,7 @@ class Teacher2D(nn.Module):
         for down in self.down:
             scales.append(functional.silu(down(scales[-1])))
         x = scales.pop().repeat_interleave(n_frames, dim=0)
-        x = functional.silu(_film(self.middle(x), self.bottom(sound)))
+        x = functional.silu(self.middle(x) + self.bottom(sound).view_as(x))
         for up in self.up:
             x = up(x, scales.pop(), sound)
         added, shift = self.last(x).float().split([SHUFFLE**2, 2], dim=1)
