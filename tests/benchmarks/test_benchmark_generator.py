@@ -50,6 +50,11 @@ def test_tallies_pool_as_the_metrics_pool(manifests, tmp_path):
         assert found[key] == pytest.approx(value, rel=1e-6), key
 
 
+def test_lips_without_motion_are_read_not_measured(manifests):
+    row = read_manifest(manifests["reference"])[0]
+    assert measures.measure_utterance(row, row | {"motion": None, "landmarks": None}) == {}
+
+
 def test_scores_of_each_motion_and_their_table(manifests, reader, tmp_path):
     bench = Bench(manifests["reference"], tmp_path / "out", {"V": "exp/reader/checkpoint"})
     scores = evaluate(bench, {"near": manifests["near"], "far": manifests["far"]})
