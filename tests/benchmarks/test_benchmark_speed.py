@@ -3,6 +3,7 @@
 import json
 
 import pytest
+import torch
 
 from avsr.media.timing import FPS
 from benchmarks.speed import generator, hour, paths
@@ -61,21 +62,44 @@ def test_rates_as_a_table(capsys, monkeypatch, tmp_path):
 
 
 def test_speech_to_motion_side_by_side(tmp_path, capsys, monkeypatch):
-    monkeypatch.setitem(generator.WAYS, "FaceFormer in windows", (generator.faceformer_in_windows, 0.5))
+    ways = {"student": (generator.student, 0.0), "FaceFormer": (generator.faceformer, 0.0)}
+    windowed = {"FaceFormer in windows": (generator.faceformer_in_windows, 0.5)}
+    monkeypatch.setattr(generator, "WAYS", ways | windowed)  # each costs a process for each length
     out = tmp_path / "generator.json"
     assert main(["generator", "--seconds", "0.4", "1", "--repeats", "1", "--json", str(out)]) == 0
     found = json.loads(out.read_text())
-    assert [(row["way"], row["speech_s"]) for row in found["rows"]] == [
-        *[("student", 0.4), ("student", 1.0), ("FaceFormer", 0.4), ("FaceFormer", 1.0)],
+    assert {(row["way"], row["speech_s"]) for row in found["rows"]} == {
+        *((way, length) for way in ways for length in (0.4, 1.0)),
         ("FaceFormer in windows", 1.0),
-    ]
+    }
     assert all(row["processor_s"] > 0 for row in found["rows"])
     assert set(found["parameters"]) == set(found["memory_mb"]) == set(generator.WAYS)
-    assert all(0 <= grown < 500 for grown in found["memory_mb"].values()) and found["memory_s"] == 1
+    assert all(0 <= mb < 500 for grown in found["memory_mb"].values() for mb in grown.values())
+    assert set(found["memory_mb"]["student"]) == {"0.4", "1"} and set(found["memory_mb"]["FaceFormer in windows"]) == {
+        "1"
+    }
     printed = capsys.readouterr().out
     seconds = {(row["way"], row["speech_s"]): row["processor_s"] for row in found["rows"]}
     ratio = seconds["FaceFormer", 1.0] / seconds["student", 1.0]
     assert f"| 1 s | student | {seconds['student', 1.0]:.3f} |" in printed and f" | {ratio:.1f} |" in printed
+
+
+def test_the_published_loop_says_what_the_quick_one_says():
+    waveform = torch.from_numpy(generator.speech(0.5))[None]
+    slow, quick = generator.published_faceformer(), generator.faceformer()
+    slow.head.weight.data.normal_(std=0.1)
+    quick.load_state_dict(slow.state_dict())
+    with torch.no_grad():
+        answers = [model.coefficients(waveform, torch.tensor([12]), torch.tensor([0])) for model in (slow, quick)]
+    assert answers[0].abs().max() > 0.1 and torch.allclose(*answers, atol=1e-5)
+
+
+def test_streamed_it_hears_a_second_at_a_time(monkeypatch):
+    student, given = generator.streamed_student(), []
+    real = generator.MotionStream.feed
+    monkeypatch.setattr(generator.MotionStream, "feed", lambda self, part: given.append(len(part)) or real(self, part))
+    student.predict(generator.speech(2.5))
+    assert given == [16_000, 16_000, 8_000]
 
 
 def test_faceformer_is_whole_and_the_student_in_windows():
