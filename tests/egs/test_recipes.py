@@ -161,7 +161,7 @@ def test_the_small_joint_training_runs(tmp_path):
     folders = ("--preset", "smoke", "--datadir", str(tmp_path / "data"), "--expdir", str(tmp_path / "exp"))
     loop = run_recipe("mini", *folders, "--stop_stage", "train", cwd=tmp_path)
     assert loop.returncode == 0, loop.stdout[-3000:] + loop.stderr[-3000:]
-    done = run_recipe("mini", *folders, "--seeds", "0 1", cwd=tmp_path, script="learn2talk.sh")
+    done = run_recipe("mini", *folders, "--seeds", "0", cwd=tmp_path, script="learn2talk.sh")
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
     scores = json.loads((tmp_path / "exp/smoke/learn2talk/ablation/test_unseen/scores.json").read_text())
     trained = {"student", "faceformer", "codetalker", "selftalk", "sync", "reading", "learn2talk"}
@@ -169,7 +169,7 @@ def test_the_small_joint_training_runs(tmp_path):
     measures = {name: system["measures"] for name, system in scores["systems"].items()}
     for name in trained:
         assert measures[name]["lve_mm"]["value"] < measures["mean"]["lve_mm"]["value"], name
-        assert len(measures[name]["lse_d"]["seeds"]) == 2
+        assert {"lse_d", "lse_c", "mtm_ms", "wer:V", "ver:V"} <= set(measures[name])
     assert {(c["a"], c["b"]) for c in scores["comparisons"]} >= {("faceformer", "learn2talk"), ("student", "sync")}
     assert "faceformer" in (tmp_path / "exp/smoke/learn2talk/RESULTS.md").read_text()
 
