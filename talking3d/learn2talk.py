@@ -45,8 +45,8 @@ class Learn2TalkConfig:
 
     expert: str | None = None  # checkpoint of a SyncNet3D; None: no sync loss
     reader: str | None = None  # checkpoint of a recogniser with a visual front end; None: no lip-reading loss
-    sync_share: float = 0.3  # size of a term's gradient against the vertex losses', at the student's output
-    reading_share: float = 0.3
+    sync_share: float = 0.5  # size of a term's gradient against the vertex losses', at the student's output
+    reading_share: float = 0.5
     shape_share: float = 0.1
     harmonious: bool = True  # take out of a term what opposes the vertex losses
     drawn_frames: int = 24  # of one utterance of each batch: drawing is what takes time
