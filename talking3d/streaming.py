@@ -86,7 +86,7 @@ class MotionStream:
         self._heard = heard
 
     def _decide(self, stop: int) -> np.ndarray:
-        """Coefficients of the frames before number `stop` that have not been given, and only then forgets."""
+        """Coefficients of the frames before number `stop` that have not been given; forgets what no other needs."""
         start, stop = self._next, max(self._next, stop)
         if start == stop:
             return np.zeros((0, len(self.model.basis)), np.float32)
@@ -95,8 +95,8 @@ class MotionStream:
             self._samples, start - self._samples_from, stop - self._samples_from, self.style
         )
         frames = frames * activity_of(self._powers, start - self._powers_from, stop - self._powers_from)[:, None]
-        past, self._samples_from = self._samples_from, max(0, stop - self.model.view_frames[0])
-        self._samples = self._samples[samples_of(self._samples_from - past) :].copy()
-        past, self._powers_from = self._powers_from, max(0, stop - VIEW_FRAMES[0])
-        self._powers = self._powers[self._powers_from - past :].copy()
+        first = max(0, stop - self.model.view_frames[0])
+        self._samples, self._samples_from = self._samples[samples_of(first - self._samples_from) :].copy(), first
+        first = max(0, stop - VIEW_FRAMES[0])
+        self._powers, self._powers_from = self._powers[first - self._powers_from :].copy(), first
         return frames

@@ -20,8 +20,9 @@ SPILL_MELS = 1  # the window of a mel frame's spectrum reaches into its neighbou
 class SpeechEncoderConfig:
     """Log-mel, two strided convolutions to 25 Hz, then a small conformer.
 
-    Or with `pretrained` another network's features in place of the first two (`pretrained_speech.py`), whose weights
-    become part of the checkpoint: it needs the folder no more.
+    It hears the whole utterance, or as far as `attention_` and `statistics_` say, which makes streaming possible. With
+    `pretrained` another network's features take the place of the first two (`pretrained_speech.py`); its weights become
+    part of the checkpoint, which needs the folder no more.
     """
 
     dim: int = 128
@@ -30,10 +31,10 @@ class SpeechEncoderConfig:
     heads: int = 4
     ff_dim: int = 256
     kernel: int = 11  # frames that an encoder's convolution sees; odd
-    attention_past: int | None = None  # frames that a layer's attention sees before a frame; None: all
+    attention_past: int | None = None  # frames before its own that a frame attends to in each layer; None: all
     attention_future: int | None = None  # and after it
-    statistics_past_s: float | None = None  # sound around a frame by which log-mel is normalised; None: the utterance
-    statistics_future_s: float | None = None
+    statistics_past_s: float | None = None  # sound before a frame by which log-mel is normalised; None: the utterance
+    statistics_future_s: float | None = None  # and after it
     dropout: float = 0.1
     freq_masks: int = 2  # SpecAugment in training
     freq_mask_bins: int = 10
