@@ -8,6 +8,7 @@ from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from talking3d.models.speaker_styles import SpeakerStyles
 
@@ -51,24 +52,28 @@ class BiasedDecoder(nn.Module):
         features = before + periodic_positions(n_frames, before.shape[-1], self.period, sound.device)
         bias = past_bias(self.slopes, n_frames, n_frames, self.period)
         for layer in self.layers:
-            features = layer(features, features, sound, bias)
+            features = layer(features, *layer.keys_values(features), layer.hear(sound), bias)
         return features
 
     def speak(self, sound: Tensor, speakers: Tensor, answer: Callable[[Tensor], Tensor]) -> Tensor:
         """Motion (B, T, K), less the mean, that goes on from itself, frame by frame.
 
-        answer: features (B, 1, D) of the next frame -> its motion (B, 1, K), less the mean. A frame's keys come from
-        what its layers saw when it was made, so that no frame goes through a layer twice.
+        answer: features (B, 1, D) of the next frame -> its motion (B, 1, K), less the mean. The keys and values of what
+        a layer saw are kept, so that no frame goes through it twice.
         """
         style, n_frames = self.styles(speakers), sound.shape[1]
         positions = periodic_positions(n_frames, style.shape[-1], self.period, sound.device)
-        histories, motion = [[] for _ in self.layers], []
+        heard = [layer.hear(sound).split(1, dim=1) for layer in self.layers]
+        keys, values = ([[] for _ in self.layers] for _ in range(2))
+        motion = []
+        biases = past_bias(self.slopes, n_frames, n_frames, self.period)
         features = (style + positions[0])[:, None]
         for t in range(n_frames):
-            bias = past_bias(self.slopes, t + 1, 1, self.period)
-            for layer, history in zip(self.layers, histories, strict=True):
-                history.append(features)
-                features = layer(features, torch.cat(history, dim=1), sound[:, t : t + 1], bias)
+            for i, layer in enumerate(self.layers):
+                for kept, new in zip((keys[i], values[i]), layer.keys_values(features), strict=True):
+                    kept.append(new)
+                past = torch.cat(keys[i], dim=2), torch.cat(values[i], dim=2)
+                features = layer(features, *past, heard[i][t], biases[:, t : t + 1, : t + 1])
             motion.append(answer(features))
             if t + 1 < n_frames:
                 features = self.past(motion[-1]) + (style + positions[t + 1])[:, None]
@@ -81,6 +86,7 @@ class BiasedLayer(nn.Module):
 
     def __init__(self, dim: int, heads: int, ff_dim: int, dropout: float):
         super().__init__()
+        self.dim, self.heads = dim, heads
         self.self_attention, self.cross_attention = (
             nn.MultiheadAttention(dim, heads, dropout=dropout, batch_first=True) for _ in range(2)
         )
@@ -90,15 +96,34 @@ class BiasedLayer(nn.Module):
         )
         self.dropout = nn.Dropout(dropout)
 
-    def forward(self, now: Tensor, history: Tensor, sound: Tensor, bias: Tensor) -> Tensor:
-        """Frames (B, Q, D) with their history (B, P, D), their own sound (B, Q, D), biases (H, Q, P) -> (B, Q, D)."""
-        n_batch, n_now, dim = now.shape
-        seen = self.self_attention(now, history, history, attn_mask=bias.repeat(n_batch, 1, 1), need_weights=False)[0]
-        now = self.norms[0](now + self.dropout(seen))
-        own = sound.reshape(n_batch * n_now, 1, dim)  # each frame of motion attends to one frame of sound
-        heard = self.cross_attention(now.reshape(n_batch * n_now, 1, dim), own, own, need_weights=False)[0]
-        now = self.norms[1](now + self.dropout(heard.reshape(n_batch, n_now, dim)))
+    def keys_values(self, frames: Tensor) -> tuple[Tensor, Tensor]:
+        """What frames (B, P, D) are found by and what they say to later ones: (B, H, P, D / H) each."""
+        both = self._project(self.self_attention, frames, slice(self.dim, None))
+        return tuple(self._heads(part) for part in both.chunk(2, dim=-1))
+
+    def hear(self, sound: Tensor) -> Tensor:
+        """Attention of each frame to its own sound (B, Q, D) alone, which is that sound's value, whatever asks."""
+        values = self._project(self.cross_attention, sound, slice(2 * self.dim, None)).unflatten(-1, (self.heads, -1))
+        kept = functional.dropout(values.new_ones(*values.shape[:-1], 1), self.dropout.p, self.training)  # of weights
+        return self.cross_attention.out_proj((kept * values).flatten(-2))
+
+    def forward(self, now: Tensor, keys: Tensor, values: Tensor, heard: Tensor, bias: Tensor) -> Tensor:
+        """Frames (B, Q, D), keys and values of them and their past (B, H, P, D / H), what they hear (B, Q, D), biases
+        (H, Q, P) -> (B, Q, D)."""
+        queries = self._heads(self._project(self.self_attention, now, slice(self.dim)))
+        dropout = self.dropout.p if self.training else 0.0
+        seen = functional.scaled_dot_product_attention(queries, keys, values, attn_mask=bias[None], dropout_p=dropout)
+        now = self.norms[0](now + self.dropout(self.self_attention.out_proj(seen.transpose(1, 2).flatten(-2))))
+        now = self.norms[1](now + self.dropout(heard))
         return self.norms[2](now + self.dropout(self.feed_forward(now)))
+
+    def _project(self, attention: nn.MultiheadAttention, frames: Tensor, rows: slice) -> Tensor:
+        """frames by some rows of an attention's projections: queries, keys, values below one another."""
+        return functional.linear(frames, attention.in_proj_weight[rows], attention.in_proj_bias[rows])
+
+    def _heads(self, frames: Tensor) -> Tensor:
+        """(B, Q, D) -> (B, H, Q, D / H)."""
+        return frames.unflatten(-1, (self.heads, -1)).transpose(1, 2)
 
 
 def alibi_slopes(heads: int) -> Tensor:

@@ -245,7 +245,9 @@ class MotionModel(nn.Module):
 
         state_dict: other weights of this model than its own, as a trainer averages them. facts: lines of the card.
         """
-        config = replace(self.config, encoder=self.encoder.config)  # with a pretrained network's architecture
+        config = self.config
+        if hasattr(self, "encoder"):  # a motion prior hears nothing
+            config = replace(config, encoder=self.encoder.config)  # with a pretrained network's architecture
         with tempfile.TemporaryDirectory() as scratch:
             self.template.save(Path(scratch) / "template.npz")
             write_json(Path(scratch) / "speakers.json", self.speakers)

@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from talking3d.corpus.motion_dataset import UNKNOWN
-from talking3d.models.biased_decoder import BiasedDecoder, alibi_slopes, past_bias, periodic_positions
+from talking3d.models.biased_decoder import BiasedDecoder, BiasedLayer, alibi_slopes, past_bias, periodic_positions
 
 
 def test_biases_forget_by_periods_and_hide_the_future():
@@ -37,3 +37,19 @@ def test_following_its_own_answer_it_feels_the_same(layers):
         followed = head(decoder.follow(sound, speakers, motion))
     assert motion.std() > 0.1
     torch.testing.assert_close(followed, motion, atol=1e-5, rtol=1e-4)
+
+
+def test_a_layer_is_two_attentions_and_a_feed_forward_network():
+    """As the papers draw it, by torch's own attention; each frame of motion may attend to its own sound only."""
+    torch.manual_seed(0)
+    layer = BiasedLayer(16, 2, 32, dropout=0.1).eval()
+    frames, sound = torch.randn(3, 12, 16), torch.randn(3, 12, 16)
+    bias = past_bias(alibi_slopes(2), 12, 12, period=4)
+    own = torch.full((12, 12), -torch.inf).fill_diagonal_(0.0)
+    with torch.no_grad():
+        quick = layer(frames, *layer.keys_values(frames), layer.hear(sound), bias)
+        seen = layer.self_attention(frames, frames, frames, attn_mask=bias.repeat(3, 1, 1))[0]
+        slow = layer.norms[0](frames + seen)
+        slow = layer.norms[1](slow + layer.cross_attention(slow, sound, sound, attn_mask=own)[0])
+        slow = layer.norms[2](slow + layer.feed_forward(slow))
+    torch.testing.assert_close(quick, slow, atol=1e-5, rtol=1e-4)
