@@ -15,7 +15,6 @@ ONLY_DOOR = {
     "espeakng_loader": "talking3d/corpus/tts_worker.py",
     "pytorch3d": "talking3d/render/pytorch3d.py",
     "gsplat": "talking3d/avatar/gsplat.py",
-    "transformers": "talking3d/models/pretrained_speech.py",
 }
 SOURCES = sorted(p for package in MAY_IMPORT for p in (ROOT / package).rglob("*.py"))
 
