@@ -36,13 +36,15 @@ def test_learn2talk_dry_run_keeps_losses_and_judges_apart(tmp_path):
     done = run_recipe("mini", "--dry_run", "true", "--expdir", "e", cwd=tmp_path, script="learn2talk.sh")
     assert done.returncode == 0, done.stderr
     lines = done.stdout.splitlines()
-    for number, stage in enumerate(["experts", "students", "animate", "readback", "results"], 1):
+    for number, stage in enumerate(["experts", "students", "animate", "ablation", "results"], 1):
         assert any(f"stage {number} {stage}" in line for line in lines)
     losses = " ".join(line for line in lines if "learn2talk.yaml" in line)
-    (scoring,) = (line for line in lines if "benchmarks.generator" in line)
+    (scoring,) = (line for line in lines if "benchmarks.ablation" in line)
     assert "expert=" in losses and "/expert/checkpoint" in losses and "/lipreader/checkpoint" in losses
     assert "/judge/checkpoint" in scoring and "default/recognizer_v/checkpoint" in scoring
     assert "/expert/" not in scoring and "/lipreader/" not in scoring
+    seeds = [line.split("trainer.seed=")[1].strip() for line in lines if "faceformer.yaml" in line]
+    assert seeds == ["0", "1", "2"] and scoring.count("/faceformer_") == 3
     assert not list(tmp_path.iterdir())
 
 
