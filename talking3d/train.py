@@ -18,16 +18,16 @@ from talking3d.face.template import FaceTemplate
 from talking3d.generators import GENERATORS
 from talking3d.learn2talk import Learn2Talk, Learn2TalkConfig
 from talking3d.models.audio2mesh import Audio2Mesh
+from talking3d.models.basis_model import BasisModel, BasisModelConfig
 from talking3d.models.codetalker import CodeTalker
 from talking3d.models.head_pose import HeadPoseConfig, PoseVAE
-from talking3d.models.motion_model import MotionModel, MotionModelConfig
 from talking3d.models.motion_prior import MotionPrior
 from talking3d.models.syncnet2d import SyncNet2D, SyncNet2DConfig
 from talking3d.models.syncnet3d import SyncNet3D, SyncNet3DConfig
 from talking3d.models.teacher2d import Teacher2D, Teacher2DConfig
 
 
-def _schema(model: type[MotionModel]) -> type:
+def _schema(model: type[BasisModel]) -> type:
     """The schema of a model's yaml file: its own settings stand under its name."""
     parts = {"data": MotionDataConfig, model.NAME: model.Config, "trainer": TrainerConfig}
     return make_dataclass(
@@ -103,8 +103,8 @@ def train(config_path: str | Path, overrides: list[str], preset: str | None = No
     return TRAININGS[name](config_path, overrides, preset)
 
 
-def train_motion_model(new: Callable, model: type[MotionModel], config_path, overrides, preset) -> Path:
-    """Train a `model` on speech with motion; `new` makes one, of its config and what `MotionModel` takes besides."""
+def train_motion_model(new: Callable, model: type[BasisModel], config_path, overrides, preset) -> Path:
+    """Train a `model` on speech with motion; `new` makes one, of its config and what `BasisModel` takes besides."""
     config = load_config(config_path, overrides, _schema(model), preset=preset)
     own = getattr(config, model.NAME)
     return _train_on_motion(config, own.basis_size, partial(_new, new, own), config_path)
@@ -154,7 +154,7 @@ def train_head_pose(config_path: str | Path, overrides: list[str], preset: str |
     return _train_on_motion(config, 1, build, config_path)
 
 
-def _new(new: Callable, config: MotionModelConfig, data: StudentData, template: FaceTemplate) -> MotionModel:
+def _new(new: Callable, config: BasisModelConfig, data: StudentData, template: FaceTemplate) -> BasisModel:
     return new(config, data.basis, data.train.mean_motion(), template, data.speakers)
 
 

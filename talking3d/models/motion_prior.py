@@ -20,8 +20,8 @@ from torch.nn import functional
 from avsr.errors import InputError
 from avsr.models.espnet import build_encoder, padding_mask
 from talking3d.face.template import FaceTemplate
+from talking3d.models.basis_model import BasisModel, BasisModelConfig
 from talking3d.models.biased_decoder import alibi_slopes, past_bias
-from talking3d.models.motion_model import MotionModel, MotionModelConfig
 
 RENEWAL = 0.5  # share of the training in which codes that nothing uses are put elsewhere
 MEMORY = 0.98  # of the running count of a code's use, a step
@@ -136,16 +136,16 @@ class MotionCodec(nn.Module):
 
 
 @dataclass
-class MotionPriorConfig(MotionModelConfig):
-    """What a motion prior is made of. It hears nothing: the shared settings of speech, style and windows do nothing."""
+class MotionPriorConfig(BasisModelConfig):
+    """What a motion prior is made of."""
 
     codec: MotionCodecConfig = field(default_factory=MotionCodecConfig)
     code_weight: float = 1.0  # of the codebook's loss, against the motion's
     commitment: float = 0.25  # of the encoder's distance to its codes, within the codebook's loss
 
 
-class MotionPrior(MotionModel):
-    """The codec in training. It makes no motion from speech. Arguments as `MotionModel`'s."""
+class MotionPrior(BasisModel):
+    """The codec in training. It hears nothing. Arguments as `BasisModel`'s."""
 
     NAME, Config = "motion_prior", MotionPriorConfig
 
