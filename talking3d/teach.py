@@ -13,7 +13,7 @@ from avsr.media.audio import read_audio
 from avsr.media.lips import SIZE
 from avsr.media.timing import FPS
 from avsr.media.video import read_lips, write_lips
-from talking3d.models.teacher2d import NAME, Teacher2D
+from talking3d.models.teacher2d import Teacher2D
 from talking3d.render.lip_clips import CLIPS_A_FOLDER
 
 
@@ -56,7 +56,7 @@ def teach_manifest(
         clip = out_dir / "lips" / f"{i // CLIPS_A_FOLDER:03d}" / f"{row['utt_id']}.mp4"
         write_lips(clip, lips)
         gone = dict.fromkeys(("video", "landmarks", "motion", "template"))
-        drawn = {"lips": str(clip), "duration_s": len(lips) / FPS, "source": "rendered", "generator": NAME}
+        drawn = {"lips": str(clip), "duration_s": len(lips) / FPS, "source": "rendered", "generator": Teacher2D.NAME}
         written.append({**row, **gone, **drawn})
     manifest = out_dir / "manifest.jsonl"
     write_manifest(manifest, written)

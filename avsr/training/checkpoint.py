@@ -11,7 +11,7 @@ import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar, Self
 
 import torch
 from safetensors import SafetensorError
@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from avsr.errors import InputError
 from avsr.files import atomic_path, write_text
-from avsr.training.config import read_yaml, save_config
+from avsr.training.config import from_dict, read_yaml, save_config
 
 WEIGHTS_FILE = "model.safetensors"
 CONFIG_FILE = "config.yaml"
@@ -127,6 +127,39 @@ def load_weights(model: nn.Module, state_dict: Mapping[str, Tensor], where: str 
     if found:
         raise InputError(f"{where}: the weights don't fit the model its config describes; {'; '.join(found)}")
     model.load_state_dict(state_dict)
+
+
+class Pretrained:
+    """Saving and loading of an `nn.Module` that its config and its weights make whole; it has `config`."""
+
+    NAME: ClassVar[str]  # in checkpoints
+    Config: ClassVar[type]
+
+    @classmethod
+    def of_config(cls, config: Any) -> Self:
+        """A new model whose weights are to be loaded."""
+        return cls(config)
+
+    def save_pretrained(self, folder: str | Path, state_dict: dict | None = None, facts: dict | None = None) -> None:
+        """Write a checkpoint folder: weights, config and model card.
+
+        state_dict: other weights of this model than its own, as a trainer averages them. facts: lines of the card.
+        """
+        save_pretrained(
+            folder,
+            name=self.NAME,
+            config=self.config,
+            state_dict=self.state_dict() if state_dict is None else state_dict,
+            card=model_card(self.NAME, self.config, facts or {}),
+        )
+
+    @classmethod
+    def from_pretrained(cls, folder_or_hub_id: str | Path) -> Self:
+        """Load a checkpoint in eval mode. Raises InputError as `load_pretrained` and `load_weights` do."""
+        checkpoint = load_pretrained(folder_or_hub_id, expect=cls.NAME)
+        model = cls.of_config(from_dict(cls.Config, checkpoint.config, f"{folder_or_hub_id}/config.yaml"))
+        load_weights(model, checkpoint.state_dict, str(folder_or_hub_id))
+        return model.eval()
 
 
 def average_state_dicts(state_dicts: Sequence[Mapping[str, Tensor]]) -> dict[str, Tensor]:

@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -28,10 +27,8 @@ from avsr.media.audio import check_waveform
 from avsr.media.timing import frames_of
 from avsr.models.espnet import padding_mask
 from avsr.models.frontends import AudioFrontend
-from avsr.training.checkpoint import load_pretrained, load_weights, model_card, save_pretrained
-from avsr.training.config import from_dict
+from avsr.training.checkpoint import Pretrained
 
-NAME = "head_pose"
 FINEST = 0.02  # detail that the likelihood asks for, in standard deviations
 
 STILL = 1e-6  # rad or m: a standard deviation up to this is no motion
@@ -77,7 +74,7 @@ class DilatedConvolutions(nn.Module):
         return self.leave(features)
 
 
-class PoseVAE(nn.Module):
+class PoseVAE(Pretrained, nn.Module):
     """p(pose | sound) with latents of each frame and of the clip.
 
     A clip's are standard normal. Each frame's keep a share of the last frame's (a stationary process of unit variance,
@@ -88,6 +85,8 @@ class PoseVAE(nn.Module):
         mean: (6,) of the training poses, pooled over frames.
         posture_std, sway_std: (6,) of the clips' mean poses, and of how poses differ from these.
     """
+
+    NAME, Config = "head_pose", HeadPoseConfig
 
     def __init__(self, config: HeadPoseConfig, mean: np.ndarray, posture_std: np.ndarray, sway_std: np.ndarray):
         super().__init__()
@@ -221,24 +220,10 @@ class PoseVAE(nn.Module):
         path = news * np.where(np.arange(len(news))[:, None] == 0, 1.0, np.sqrt(1 - keep**2))
         return np.stack([lfilter([1.0], [1.0, -a], track) for a, track in zip(keep, path.T, strict=True)], axis=1)
 
-    def save_pretrained(self, folder: str | Path, state_dict: dict | None = None, facts: dict | None = None) -> None:
-        """Write a checkpoint folder: weights (with the poses' mean and deviation), config and model card."""
-        save_pretrained(
-            folder,
-            name=NAME,
-            config=self.config,
-            state_dict=self.state_dict() if state_dict is None else state_dict,
-            card=model_card(NAME, self.config, facts or {}),
-        )
-
     @classmethod
-    def from_pretrained(cls, folder_or_hub_id: str | Path) -> PoseVAE:
-        """Load a checkpoint in eval mode."""
-        checkpoint = load_pretrained(folder_or_hub_id, expect=NAME)
-        config = from_dict(HeadPoseConfig, checkpoint.config, f"{folder_or_hub_id}/config.yaml")
-        model = cls(config, np.zeros(6), np.ones(6), np.ones(6))
-        load_weights(model, checkpoint.state_dict, str(folder_or_hub_id))
-        return model.eval()
+    def of_config(cls, config: HeadPoseConfig) -> PoseVAE:
+        """A new model, whose poses' mean and deviations are to be loaded too."""
+        return cls(config, np.zeros(6), np.ones(6), np.ones(6))
 
 
 def _negative_log_likelihood(errors: Tensor) -> Tensor:

@@ -40,7 +40,7 @@ class MotionModelConfig(BasisModelConfig):
 
 
 class MotionModel(BasisModel):
-    """Speech to coefficients (T, K); a model says how in `coefficients`, by its `encoder`. Made as a `BasisModel` is."""
+    """Speech to coefficients (T, K), by an `encoder`; a model says how in `coefficients`. Made as `BasisModel`s are."""
 
     Config: ClassVar[type[MotionModelConfig]]
 

@@ -8,7 +8,6 @@ its clip's shifted ones. Letters: B batch, S samples, T video frames, D width.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -18,11 +17,8 @@ from torch.nn import functional
 from avsr.data.augment import CROP
 from avsr.media.timing import SAMPLES_PER_FRAME, samples_of
 from avsr.models.frontends import CONTEXT_FRAMES, VideoFrontend
-from avsr.training.checkpoint import load_pretrained, load_weights, model_card, save_pretrained
-from avsr.training.config import from_dict
+from avsr.training.checkpoint import Pretrained
 from talking3d.models.syncnet import SyncNet, SyncNetConfig
-
-NAME = "syncnet2d"
 
 
 @dataclass
@@ -33,8 +29,10 @@ class SyncNet2DConfig(SyncNetConfig):
     visual_channels: list[int] = field(default_factory=lambda: [24, 48, 96])  # of the small one
 
 
-class SyncNet2D(SyncNet):
+class SyncNet2D(Pretrained, SyncNet):
     """Embeds speech and lip crops frame by frame: `kernel` frames of sound, and of features of five frames each."""
+
+    NAME, Config = "syncnet2d", SyncNet2DConfig
 
     def __init__(self, config: SyncNet2DConfig):
         super().__init__(config, n_seen=config.width)
@@ -88,21 +86,3 @@ class SyncNet2D(SyncNet):
         seen = torch.as_tensor(lips[:length], device=device)[None]
         found = self.mean_distances(self.embed_audio(sound, lengths), self.embed_lips(seen, lengths), lengths)
         return found.cpu().numpy()
-
-    def save_pretrained(self, folder: str | Path, state_dict: dict | None = None, facts: dict | None = None) -> None:
-        """Write a checkpoint folder: weights, config and model card."""
-        save_pretrained(
-            folder,
-            name=NAME,
-            config=self.config,
-            state_dict=self.state_dict() if state_dict is None else state_dict,
-            card=model_card(NAME, self.config, facts or {}),
-        )
-
-    @classmethod
-    def from_pretrained(cls, folder_or_hub_id: str | Path) -> SyncNet2D:
-        """Load a checkpoint in eval mode."""
-        checkpoint = load_pretrained(folder_or_hub_id, expect=NAME)
-        model = cls(from_dict(SyncNet2DConfig, checkpoint.config, f"{folder_or_hub_id}/config.yaml"))
-        load_weights(model, checkpoint.state_dict, str(folder_or_hub_id))
-        return model.eval()

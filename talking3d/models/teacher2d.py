@@ -12,7 +12,6 @@ Letters: B batch, S samples, T video frames, D width, N drawn frames, C channels
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -23,12 +22,10 @@ from avsr.errors import InputError
 from avsr.media.audio import check_waveform
 from avsr.media.lips import SIZE
 from avsr.media.timing import FPS, frames_of, samples_of
-from avsr.training.checkpoint import load_pretrained, load_weights, model_card, save_pretrained
-from avsr.training.config import from_dict
+from avsr.training.checkpoint import Pretrained
 from talking3d.models.speech_encoder import SpeechEncoder, SpeechEncoderConfig
 from talking3d.models.syncnet2d import SyncNet2D
 
-NAME = "teacher2d"
 GRAY = 255.0
 SHUFFLE = 2  # the U-Net works at half the picture's size; its ends fold 2 x 2 pixels into channels
 DRAWN_AT_ONCE = 100  # frames, in prediction
@@ -79,13 +76,15 @@ class _Up(nn.Module):
         return x + functional.silu(self.mix(x))
 
 
-class Teacher2D(nn.Module):
+class Teacher2D(Pretrained, nn.Module):
     """Speech and a still to lips; an utterance's are the same alone and in a padded batch, in eval mode.
 
     Args:
         config: sizes and weights.
         expert: the frozen sync network that training listens to; None: no sync loss.
     """
+
+    NAME, Config = "teacher2d", Teacher2DConfig
 
     def __init__(self, config: Teacher2DConfig, expert: SyncNet2D | None = None):
         super().__init__()
@@ -207,24 +206,6 @@ class Teacher2D(nn.Module):
             heard.append(features[:, done - first : kept - first])
             done = kept
         return torch.cat(heard, dim=1)
-
-    def save_pretrained(self, folder: str | Path, state_dict: dict | None = None, facts: dict | None = None) -> None:
-        """Write a checkpoint folder: weights, config and model card."""
-        save_pretrained(
-            folder,
-            name=NAME,
-            config=self.config,
-            state_dict=self.state_dict() if state_dict is None else state_dict,
-            card=model_card(NAME, self.config, facts or {}),
-        )
-
-    @classmethod
-    def from_pretrained(cls, folder_or_hub_id: str | Path) -> Teacher2D:
-        """Load a checkpoint in eval mode, without the expert that it was trained by."""
-        checkpoint = load_pretrained(folder_or_hub_id, expect=NAME)
-        model = cls(from_dict(Teacher2DConfig, checkpoint.config, f"{folder_or_hub_id}/config.yaml"))
-        load_weights(model, checkpoint.state_dict, str(folder_or_hub_id))
-        return model.eval()
 
 
 def _film(x: Tensor, sound: Tensor) -> Tensor:
