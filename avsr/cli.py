@@ -1,13 +1,20 @@
 """The command line `avsr`: prepare, noise, tokenizer, train, transcribe, score."""
 
+from __future__ import annotations
+
 import argparse
 import json
 import logging
 import os
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from avsr.errors import InputError, exit_status
+from avsr.files import write_text
+
+if TYPE_CHECKING:
+    from avsr.transcribe import Transcript
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 DEFAULT_CHECKPOINTS = ("egs/grid/exp/default/recognizer_av/checkpoint", "egs/mini/exp/default/recognizer_av/checkpoint")
@@ -71,18 +78,65 @@ def _train(args: argparse.Namespace) -> None:
 
 
 def _transcribe(args: argparse.Namespace) -> None:
-    from avsr.decode import DecodeConfig, Transcriber
+    from avsr.decode import DecodeConfig
+    from avsr.transcribe import Transcriber, media_files
 
+    files = [file for path in args.files for file in media_files(path)]
+    outputs = _output_files(files, args)
     checkpoint = args.checkpoint if args.checkpoint is not None else default_checkpoint()
     print(f"recogniser: {checkpoint}", file=sys.stderr)
-    transcriber = Transcriber.from_pretrained(checkpoint)
-    config = DecodeConfig(method=args.method, beam_size=args.beam_size, modality=args.modality)
-    for path in args.files:
-        hypothesis = transcriber(path, config)
-        if args.json:
-            print(json.dumps({"file": path, "text": hypothesis.text, "score": hypothesis.score}, ensure_ascii=False))
+    transcriber = Transcriber.from_pretrained(checkpoint, args.max_piece_s)
+    config = DecodeConfig(method=args.method, beam_size=args.beam_size, modality=args.modality, n_best=args.n_best)
+    failed = []
+    for file, output in zip(files, outputs, strict=True):
+        try:
+            text = _written(file, transcriber(file, config), args, named=len(files) > 1 and output is None)
+        except InputError as error:
+            if len(files) == 1:
+                raise
+            print(f"error: {error}", file=sys.stderr)
+            failed.append(file)
+            continue
+        if output is None:
+            print(text, flush=True)
         else:
-            print(hypothesis.text if len(args.files) == 1 else f"{path}\t{hypothesis.text}")
+            write_text(output, text + "\n")
+    if failed:
+        raise InputError(f"{len(failed)} of {len(files)} files could not be transcribed; the first: {failed[0]}")
+
+
+def _output_files(files: list[Path], args: argparse.Namespace) -> list[Path | None]:
+    """Where each file's transcript is written; None: to stdout."""
+    if args.out is None:
+        if args.srt and len(files) > 1:
+            raise InputError(f"the subtitles of {len(files)} files are {len(files)} files: give --out FOLDER for them")
+        return [None] * len(files)
+    suffix = ".json" if args.json else ".srt" if args.srt else ".txt"
+    roots = [Path(path) for path in args.files if Path(path).is_dir()]
+    outputs: dict[Path, Path] = {}
+    for file in files:
+        root = next((root for root in roots if file.is_relative_to(root)), file.parent)
+        output = Path(args.out) / file.relative_to(root).with_suffix(suffix)
+        if output in outputs:
+            raise InputError(f"{outputs[output]} and {file} would both be written to {output}; transcribe them apart")
+        outputs[output] = file
+    return list(outputs)
+
+
+def _written(file: Path, transcript: Transcript, args: argparse.Namespace, named: bool) -> str:
+    """A transcript as the options want it; `named`: each line begins with the file."""
+    if args.json:
+        return json.dumps({"file": str(file), **transcript.as_dict()}, ensure_ascii=False)
+    if args.srt:
+        from avsr.subtitles import subrip
+
+        if transcript.text and not transcript.words:
+            raise InputError(f"{file}: this way of decoding gives no times of words, which subtitles need")
+        return subrip(transcript.words).rstrip("\n")
+    lines = [transcript.text]
+    if args.n_best > 1:
+        lines = [f"{score:.2f}\t{text}" for text, score in transcript.nbest]
+    return "\n".join(f"{file}\t{line}" if named else line for line in lines)
 
 
 def _score(args: argparse.Namespace) -> None:
@@ -131,12 +185,17 @@ def build_parser() -> argparse.ArgumentParser:
     sub.set_defaults(run=_train)
 
     sub = commands.add_parser("transcribe", help="print what is said in video or sound files")
-    sub.add_argument("files", nargs="+")
+    sub.add_argument("files", nargs="+", metavar="file", help="video or sound, or a folder: all such files below it")
     sub.add_argument("--modality", choices=("av", "a", "v"), help="default: what the file and the recogniser have")
     sub.add_argument("--checkpoint", help="folder or hub id")
     sub.add_argument("--method", choices=("greedy", "beam"), default="beam")
     sub.add_argument("--beam_size", type=int, default=10)
-    sub.add_argument("--json", action="store_true", help="one JSON object a line")
+    sub.add_argument("--n_best", type=int, default=1, help="print so many texts of a file, with scores, best first")
+    sub.add_argument("--max_piece_s", type=float, default=30.0, help="longer recordings are cut in pauses")
+    form = sub.add_mutually_exclusive_group()
+    form.add_argument("--json", action="store_true", help="one JSON object a line: text, words, n best, warnings")
+    form.add_argument("--srt", action="store_true", help="SubRip subtitles")
+    sub.add_argument("--out", help="folder for a .txt, .json or .srt of each file; default: print")
     sub.set_defaults(run=_transcribe)
 
     sub = commands.add_parser("score", help="ESPnet's table of a hyp.jsonl against a manifest")

@@ -1,33 +1,21 @@
-"""From a trained recogniser to text: batches, manifests, single files.
-
-Letters: S samples, T video frames.
-"""
+"""From a trained recogniser to text: batches and manifests. Files: `avsr.transcribe`."""
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-import numpy as np
 import torch
 from tqdm import tqdm
 
-from avsr.data.augment import CROP, centre_crop
 from avsr.data.batching import BucketBatchSampler
-from avsr.data.dataset import MISMATCH_FRAMES, UtteranceDataset, collate
+from avsr.data.dataset import UtteranceDataset, collate
 from avsr.errors import InputError
 from avsr.files import write_jsonl
-from avsr.media.audio import check_waveform, read_audio
-from avsr.media.landmarks import detect_landmarks
-from avsr.media.lips import crop_lips
-from avsr.media.timing import SAMPLE_RATE, frames_of, samples_of
-from avsr.media.video import has_audio, has_video, stream_frames
+from avsr.media.timing import SAMPLE_RATE, frames_of
 from avsr.models.espnet import beam_search
 from avsr.models.recognizer import Recognizer
-
-logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -38,6 +26,7 @@ class DecodeConfig:
     beam_size: int = 10
     ctc_weight: float = 0.4  # the attention decoder has the rest
     length_bonus: float = 0.0  # per token
+    n_best: int = 1  # hypotheses that are kept of each utterance
     modality: str | None = None  # a, v or av; None: all streams that are there
     max_frames_per_batch: int = 1600  # utterances x frames of the longest, in decode_manifest
     max_utts: int = 32
@@ -52,12 +41,24 @@ class DecodeConfig:
 
 
 @dataclass(frozen=True)
+class Word:
+    """A word that was understood, from and to when it is said, and how sure of it the recogniser is, 0 to 1."""
+
+    text: str
+    start_s: float
+    end_s: float
+    confidence: float
+
+
+@dataclass(frozen=True)
 class Hypothesis:
     """What was understood of one utterance; `score` is a log score, higher is better, unlike between methods."""
 
     utt_id: str
     text: str
     score: float
+    words: list[Word] = field(default_factory=list)
+    nbest: list[tuple[str, float]] = field(default_factory=list)  # texts and scores, best first
 
 
 @torch.inference_mode()
@@ -121,73 +122,3 @@ def decode_manifest(
     if out is not None:
         write_jsonl(out, (asdict(hypothesis) for hypothesis in found.values()))
     return found
-
-
-class Transcriber:
-    """A recogniser that takes files: a video is cropped to its lips first, a sound file is heard only.
-
-    transcriber = Transcriber.from_pretrained("checkpoint")
-    print(transcriber("clip.mp4").text)
-    """
-
-    def __init__(self, model: Recognizer):
-        self.model = model
-
-    @classmethod
-    def from_pretrained(cls, folder_or_hub_id: str | Path) -> Transcriber:
-        """Load a recogniser's checkpoint folder."""
-        return cls(Recognizer.from_pretrained(folder_or_hub_id))
-
-    def __call__(self, path: str | Path, config: DecodeConfig | None = None) -> Hypothesis:
-        """Transcribe a video or sound file; the hypothesis' utt_id is the file's name without suffix.
-
-        Raises InputError: a file that can't be read, silent sound, no face in a video whose lips are needed, a stream
-        that `config.modality` or the recogniser needs and the file lacks.
-        """
-        path = Path(path)
-        modality = self.model.usable((config or DecodeConfig()).modality)
-        if not path.is_file():
-            raise InputError(f"{path}: no such file")
-        lips = waveform = None
-        if "a" in modality and has_audio(path):
-            waveform = read_audio(path)
-        if "v" in modality and has_video(path):
-            landmarks = detect_landmarks(stream_frames(path))
-            lips = crop_lips(stream_frames(path), landmarks.points)
-        return self.transcribe(waveform, lips, config, utt_id=path.stem)
-
-    def transcribe(
-        self,
-        waveform: np.ndarray | None,
-        lips: np.ndarray | None,
-        config: DecodeConfig | None = None,
-        utt_id: str = "utterance",
-    ) -> Hypothesis:
-        """Transcribe a waveform (S,) at 16 kHz, lips (T, 96, 96) uint8 at 25 fps, or both."""
-        config = config or DecodeConfig()
-        return decode_batch(self.model, _single_batch(utt_id, waveform, lips), config)[0]
-
-
-def _single_batch(utt_id: str, waveform: np.ndarray | None, lips: np.ndarray | None) -> dict:
-    """A batch of one utterance; sound and lips of different length are both cut to the shorter."""
-    if waveform is None and lips is None:
-        raise InputError(f"{utt_id}: neither sound nor lips to transcribe")
-    if waveform is not None:
-        check_waveform(waveform, utt_id)
-    lengths = [] if waveform is None else [frames_of(len(waveform))]
-    lengths += [] if lips is None else [len(lips)]
-    n_frames = min(lengths)
-    if n_frames == 0:
-        raise InputError(f"{utt_id}: the lips have no frames")
-    if max(lengths) - n_frames > MISMATCH_FRAMES:
-        logger.warning("%s: sound and lips differ by %d frames; the longer is cut", utt_id, max(lengths) - n_frames)
-    item = {
-        "utt_id": utt_id,
-        "waveform": np.zeros(0, np.float32) if waveform is None else waveform[: samples_of(n_frames)],
-        "lips": np.zeros((n_frames, CROP, CROP), np.uint8) if lips is None else centre_crop(lips[:n_frames]),
-        "has_audio": waveform is not None,
-        "has_video": lips is not None,
-        "tokens": np.zeros(0, np.int64),
-        "frame_labels": np.zeros(0, np.int64),
-    }
-    return collate([item])

@@ -28,6 +28,10 @@ SAME_FACE_OVERLAP = 0.4  # intersection over union of two boxes that show one fa
 Box = np.ndarray  # (4,) float: left, top, right, bottom in pixels
 
 
+class NoFaceError(InputError):
+    """No picture of a video shows a face."""
+
+
 @dataclass(frozen=True)
 class Landmarks:
     """Landmarks of one face through a clip.
@@ -68,7 +72,8 @@ def detect_landmarks(
     detector: "dlib", "haar", or "auto", the first of these two that is installed. The face is looked for in every fifth
     frame, and in the frames between where its box moves away or is lost; elsewhere boxes are interpolated.
 
-    Raises InputError: no picture of `where` shows a face, an unknown detector, a detector that isn't installed.
+    Raises NoFaceError where no picture of `where` shows a face, InputError on an unknown detector and on one that isn't
+    installed.
     """
     name, find_boxes, fit_points = _detector(detector)
     pictures = (frame if frame.ndim == 2 else _gray(frame) for frame in frames)
@@ -82,7 +87,7 @@ def detect_landmarks(
         run = list(itertools.islice(pictures, DETECT_EVERY_FRAMES))
     found = np.array([points is not None for points in fitted], bool)
     if not found.any():
-        raise InputError(
+        raise NoFaceError(
             f"{where}: no face found in any of {len(found)} frames; it must be upright, frontal, not small"
         )
     seen = np.flatnonzero(found)

@@ -26,11 +26,12 @@ _MOUTH = range(48, 68)
 _MOUTH_CORNERS = range(48, 55, 6)
 
 
-def crop_transforms(points: np.ndarray) -> np.ndarray:
+def crop_transforms(points: np.ndarray, mouth_width: float = MOUTH_WIDTH) -> np.ndarray:
     """Similarity transforms from picture pixels to crop pixels for each frame of a clip.
 
     points: (T, 68, 2) pixels; only nose, eyes and mouth (27-67) are used, and points that a face lacks are NaN in every
-    frame. Returns (T, 2, 3) float32 M with crop = M[:, :2] @ (x, y) + M[:, 2].
+    frame. mouth_width: the mean mouth's share of the crop's width. Returns (T, 2, 3) float32 M with crop =
+    M[:, :2] @ (x, y) + M[:, 2].
 
     Raises InputError on another shape, no frames, and a mouth or eyes without extent.
     """
@@ -45,7 +46,7 @@ def crop_transforms(points: np.ndarray) -> np.ndarray:
     turn = _upright_turn(face)
     if not (width > 0 and np.isfinite(turn).all()):
         raise InputError("landmarks have a mouth or eyes without extent; detect them again")
-    similarity = SIZE * MOUTH_WIDTH / width * turn
+    similarity = SIZE * mouth_width / width * turn
     middle = (SIZE - 1) / 2
     shift = middle * (1 + 1j) - similarity * _smooth(mouth)
     transforms = np.empty((len(points), 2, 3), np.float32)
@@ -54,15 +55,16 @@ def crop_transforms(points: np.ndarray) -> np.ndarray:
     return transforms
 
 
-def crop_lips(frames: Iterable[np.ndarray], points: np.ndarray) -> np.ndarray:
+def crop_lips(frames: Iterable[np.ndarray], points: np.ndarray, mouth_width: float = MOUTH_WIDTH) -> np.ndarray:
     """Cut lip crops (T, 96, 96) uint8 gray out of T pictures, (H, W, 3) RGB or (H, W) gray uint8.
 
-    points: (T, 68, 2), see `crop_transforms`. Each crop pixel is the mean of the picture over its area; beyond the
-    picture's edge its edge pixels go on. Raises InputError when there are fewer or more pictures than points.
+    points: (T, 68, 2) and mouth_width: see `crop_transforms`. Each crop pixel is the mean of the picture over its area;
+    beyond the picture's edge its edge pixels go on. Raises InputError when there are fewer or more pictures than
+    points.
     """
     import cv2
 
-    transforms = crop_transforms(points)
+    transforms = crop_transforms(points, mouth_width)
     scale = float(np.hypot(transforms[0, 0, 0], transforms[0, 1, 0]))
     over = max(1, math.ceil(1 / scale))  # samples per crop pixel and axis, at most one picture pixel apart
     lips = np.empty((len(transforms), SIZE, SIZE), np.uint8)

@@ -20,6 +20,7 @@ from torchaudio.functional import edit_distance
 
 from avsr.data.text import Tokenizer, load_tokenizer
 from avsr.errors import InputError
+from avsr.media.lips import MOUTH_WIDTH
 from avsr.models.espnet import (
     BLANK,
     attention_loss,
@@ -48,6 +49,7 @@ class RecognizerConfig:
     audio_frontend: str = "conv1d"  # conv1d or conv2d
     visual_frontend: str = "small"  # small or resnet18
     visual_channels: list[int] = field(default_factory=lambda: [24, 48, 96])  # of the small one
+    mouth_width: float = MOUTH_WIDTH  # of the lip crops it was trained with, as a share of their width
     encoder: str = "conformer"  # conformer or e_branchformer
     layers: int = 3
     heads: int = 4

@@ -9,13 +9,14 @@ import torch
 
 from avsr.data.dataset import UtteranceDataset, collate
 from avsr.data.text import train_tokenizer
-from avsr.decode import DecodeConfig, Transcriber, decode_batch, decode_manifest
+from avsr.decode import DecodeConfig, decode_batch, decode_manifest
 from avsr.errors import InputError
 from avsr.files import read_jsonl
 from avsr.media.audio import write_wav
 from avsr.media.video import write_lips
 from avsr.models.recognizer import Recognizer, RecognizerConfig
 from avsr.score import score
+from avsr.transcribe import Transcriber
 
 TEXTS = ["set red now", "set blue", "bin red soon now", "now bin"]
 WORDS = sorted({word for text in TEXTS for word in text.split()})
@@ -104,7 +105,7 @@ def test_a_manifest_is_decoded_whole_and_in_order(model, rows, tmp_path):
     found = decode_manifest(model, blind, config, out=tmp_path / "hyp.jsonl")
     assert list(found) == ["utt3", "utt2", "utt1", "utt0"]
     lines = read_jsonl(tmp_path / "hyp.jsonl")
-    assert [line["utt_id"] for line in lines] == list(found) and set(lines[0]) == {"utt_id", "text", "score"}
+    assert [line["utt_id"] for line in lines] == list(found) and set(lines[0]) >= {"utt_id", "text", "score"}
     refs, hyps = ({row["utt_id"]: row["text"] for row in source} for source in (rows, lines))
     assert score(refs, hyps).wer == 0
 
@@ -138,7 +139,7 @@ def test_input_that_cannot_be_transcribed_is_named(rows, tmp_path):
     transcriber.model.tokenizer = train_tokenizer(["a b"], "word")
     with pytest.raises(InputError, match="no such file"):
         transcriber(tmp_path / "absent.mp4")
-    with pytest.raises(InputError, match=r"0: neither sound nor lips"):
+    with pytest.raises(InputError, match=r"0.mp4: neither sound nor lips"):
         transcriber(Path(rows[0]["lips"]))
     with pytest.raises(InputError, match="cannot decode with modality 'v'"):
         transcriber(rows[0]["audio"], DecodeConfig(modality="v"))
