@@ -1,4 +1,4 @@
-"""The command line `avsr`: prepare, noise, tokenizer, train, transcribe, score."""
+"""The command line `avsr`: prepare, noise, tokenizer, train, import, transcribe, score, card."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def _prepare(args: argparse.Namespace) -> None:
 
     source = Path(args.source)
     rows = read_manifest(source, need=("video",)) if source.suffix == ".jsonl" else rows_from_folder(source)
-    print(prepare(rows, args.out, n_jobs=args.nj, detector=args.detector))
+    print(prepare(rows, args.out, args.nj, args.detector, args.mouth_width))
 
 
 def _noise(args: argparse.Namespace) -> None:
@@ -75,6 +75,13 @@ def _train(args: argparse.Namespace) -> None:
     from avsr.train import train_recognizer
 
     print(train_recognizer(args.config, args.overrides, preset=args.preset))
+
+
+def _import(args: argparse.Namespace) -> None:
+    from avsr.models.public_checkpoints import import_auto_avsr
+
+    import_auto_avsr(args.weights, args.units, args.pieces, args.out)
+    print(args.out)
 
 
 def _transcribe(args: argparse.Namespace) -> None:
@@ -149,6 +156,18 @@ def _score(args: argparse.Namespace) -> None:
     print(espnet_table({Path(args.hyp).parent.name or "hyp": score(refs, hyps)}))
 
 
+def _card(args: argparse.Namespace) -> None:
+    from avsr.data.manifest import read_manifest
+    from avsr.files import read_jsonl
+    from avsr.models.recognizer_card import add_score
+    from avsr.score import score
+
+    refs = {row["utt_id"]: row["text"] for row in read_manifest(args.manifest, need=("text",), check_files=False)}
+    measured = score(refs, {row["utt_id"]: row["text"] for row in read_jsonl(args.hyp)})
+    add_score(args.checkpoint, args.dataset, measured.word.err, measured.word.units)
+    print(f"{args.checkpoint}: {args.dataset} {measured.word.err:.2f} % of {measured.word.units} words")
+
+
 def build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="avsr", description=__doc__)
     parser.add_argument("-v", "--verbose", action="store_true", help="say more on the way")
@@ -159,6 +178,7 @@ def build_parser() -> argparse.ArgumentParser:
     sub.add_argument("--out", required=True, help="folder for audio/ lips/ landmarks/ manifest.jsonl dropped.jsonl")
     sub.add_argument("--nj", type=int, default=1, help="processes")
     sub.add_argument("--detector", choices=("auto", "dlib", "haar"), default="auto")
+    sub.add_argument("--mouth_width", type=float, default=0.6, help="share of the crop; Auto-AVSR's crops: 0.469")
     sub.set_defaults(run=_prepare)
 
     sub = commands.add_parser("noise", help="a noise manifest: which noise each utterance gets, and where it starts")
@@ -184,6 +204,14 @@ def build_parser() -> argparse.ArgumentParser:
     sub.add_argument("--preset", help="one of the config's presets")
     sub.set_defaults(run=_train)
 
+    sub = commands.add_parser("import", help="a recogniser from a public checkpoint")
+    sub.add_argument("kit", choices=("auto_avsr",))
+    sub.add_argument("weights", help="its .pth")
+    sub.add_argument("--units", required=True, help="its list of units, as unigram5000_units.txt")
+    sub.add_argument("--pieces", required=True, help="its sentencepiece model, as unigram5000.model")
+    sub.add_argument("--out", required=True, help="checkpoint folder")
+    sub.set_defaults(run=_import)
+
     sub = commands.add_parser("transcribe", help="print what is said in video or sound files")
     sub.add_argument("files", nargs="+", metavar="file", help="video or sound, or a folder: all such files below it")
     sub.add_argument("--modality", choices=("av", "a", "v"), help="default: what the file and the recogniser have")
@@ -202,6 +230,13 @@ def build_parser() -> argparse.ArgumentParser:
     sub.add_argument("hyp")
     sub.add_argument("manifest")
     sub.set_defaults(run=_score)
+
+    sub = commands.add_parser("card", help="write the word error rate of a hyp.jsonl into a checkpoint's model card")
+    sub.add_argument("checkpoint")
+    sub.add_argument("hyp")
+    sub.add_argument("manifest")
+    sub.add_argument("--dataset", required=True, help='what was read, its noise included, as "GRID s1, babble -5 dB"')
+    sub.set_defaults(run=_card)
     return parser
 
 

@@ -6,6 +6,8 @@ from pathlib import Path
 import torch
 
 from avsr.data.dataset import DataConfig, recognition_data
+from avsr.errors import InputError
+from avsr.models.public_checkpoints import load_visual_frontend
 from avsr.models.recognizer import Recognizer, RecognizerConfig
 from avsr.training.config import keep_config, load_config
 from avsr.training.trainer import FREE_KEYS, Trainer, TrainerConfig
@@ -17,6 +19,7 @@ class RecognizerTraining:
 
     model: str = "recognizer"
     out: str = "exp/recognizer"
+    init_video: str | None = None  # a public checkpoint whose visual front end (resnet18_…) training starts from
     data: DataConfig = field(default_factory=DataConfig)
     recognizer: RecognizerConfig = field(default_factory=RecognizerConfig)
     trainer: TrainerConfig = field(default_factory=TrainerConfig)
@@ -35,7 +38,18 @@ def train_recognizer(config_path: str | Path, overrides: list[str], preset: str 
     config.recognizer.n_labels = len(labels) if labels is not None else 0
     model = Recognizer(config.recognizer)
     model.tokenizer = tokenizer
-    facts = {"trained on": ", ".join(config.data.train), "config": str(config_path), "seed": config.trainer.seed}
+    if config.init_video is not None:
+        if model.video is None:
+            raise InputError(f"init_video={config.init_video}: a recogniser of sound alone has no visual front end")
+        load_visual_frontend(model.video, config.init_video)
+    hours = sum(row["duration_s"] for row in train.rows) / 3600
+    sources = " and ".join(sorted({row.get("source") or "of unknown source" for row in train.rows}))
+    facts = {
+        "trained on": ", ".join(config.data.train),
+        "training data": f"{len(train.rows)} utterances, {hours:.3g} h, {sources}",
+        "config": str(config_path),
+        "seed": config.trainer.seed,
+    }
 
     def export(state_dict: dict, folder: Path) -> None:
         exported = Recognizer(config.recognizer)

@@ -15,7 +15,7 @@ from avsr.errors import InputError
 from avsr.files import write_jsonl
 from avsr.media.audio import check_waveform, read_audio, write_wav
 from avsr.media.landmarks import Landmarks, detect_landmarks
-from avsr.media.lips import crop_lips
+from avsr.media.lips import MOUTH_WIDTH, crop_lips
 from avsr.media.timing import FPS, SAMPLE_RATE, frames_of, samples_of
 from avsr.media.video import stream_frames, write_lips
 from avsr.parallel import worker_pool
@@ -29,7 +29,13 @@ NOTED_DIFFERENCE_S = 0.2  # between the lengths of sound and video; smaller ones
 _OUTPUTS = {"audio": "wav", "lips": "mp4", "landmarks": "npz"}
 
 
-def prepare(rows: list[dict], out_dir: str | Path, n_jobs: int = 1, detector: str = "auto") -> Path:
+def prepare(
+    rows: list[dict],
+    out_dir: str | Path,
+    n_jobs: int = 1,
+    detector: str = "auto",
+    mouth_width: float = MOUTH_WIDTH,
+) -> Path:
     """Make a corpus folder of videos and return its manifest.
 
     rows: manifest rows with `utt_id` and `video`, and `audio` where the sound isn't the video's own. For each utterance
@@ -38,14 +44,16 @@ def prepare(rows: list[dict], out_dir: str | Path, n_jobs: int = 1, detector: st
     that cannot be used (no face in half of its frames, corrupt, silent, ...).
 
     Utterances whose three files exist are not made again, so that an interrupted call goes on where it stopped. n_jobs
-    processes share the work. Raises InputError on bad utt_ids, and when no utterance can be used.
+    processes share the work. mouth_width: see `avsr.media.lips`; the recogniser's. Raises InputError on bad utt_ids, on
+    a mouth_width that is no share, and when no utterance can be used.
     """
     out_dir = Path(out_dir).resolve()
     _check_rows(rows)
+    if not 0.0 < mouth_width <= 1.0:
+        raise InputError(f"mouth_width is a share of the crop's width, above 0 and up to 1, got {mouth_width}")
     kept, dropped = [], []
-    for row, outcome in zip(
-        rows, _run(rows, partial(_attempt, out_dir=out_dir, detector=detector), n_jobs), strict=True
-    ):
+    attempt = partial(_attempt, out_dir=out_dir, detector=detector, mouth_width=mouth_width)
+    for row, outcome in zip(rows, _run(rows, attempt, n_jobs), strict=True):
         if isinstance(outcome, str):
             logger.warning("%s dropped: %s", row["utt_id"], outcome)
             dropped.append({"utt_id": row["utt_id"], "reason": outcome})
@@ -115,19 +123,19 @@ def _run(rows: list[dict], attempt: Callable[[dict], dict | str], n_jobs: int) -
         yield from progress(pool.map(attempt, rows, chunksize=4))
 
 
-def _attempt(row: dict, out_dir: Path, detector: str) -> dict | str:
+def _attempt(row: dict, out_dir: Path, detector: str, mouth_width: float) -> dict | str:
     """The row with its outputs, or the reason why it has none."""
     paths = {field: out_dir / field / f"{row['utt_id']}.{suffix}" for field, suffix in _OUTPUTS.items()}
     if not all(path.is_file() for path in paths.values()):
         try:
-            _prepare_utterance(row, detector, **paths)
+            _prepare_utterance(row, detector, mouth_width, **paths)
         except InputError as error:
             return str(error)
     duration_s = round(soundfile.info(paths["audio"]).frames / SAMPLE_RATE, 6)
     return {**row, **{field: str(path) for field, path in paths.items()}, "duration_s": duration_s, "source": "filmed"}
 
 
-def _prepare_utterance(row: dict, detector: str, audio: Path, lips: Path, landmarks: Path) -> None:
+def _prepare_utterance(row: dict, detector: str, mouth_width: float, audio: Path, lips: Path, landmarks: Path) -> None:
     video = row["video"]
     sound = row.get("audio") or video
     waveform = read_audio(sound)
@@ -147,7 +155,7 @@ def _prepare_utterance(row: dict, detector: str, audio: Path, lips: Path, landma
         logger.warning("%s: the %s is %.2f s longer; cut to the shorter", row["utt_id"], longer, abs(difference_s))
     n_frames = min(n_sound, n_video)
     faces = Landmarks(faces.points[:n_frames], faces.found[:n_frames], faces.detector)
-    crops = crop_lips(itertools.islice(stream_frames(video, gray=True), n_frames), faces.points)
+    crops = crop_lips(itertools.islice(stream_frames(video, gray=True), n_frames), faces.points, mouth_width)
     faces.save(landmarks)
     write_lips(lips, crops)
     write_wav(audio, waveform[: samples_of(n_frames)])

@@ -89,6 +89,7 @@ def build_encoder(
     kernel: int,
     dropout: float,
     attention: tuple[int, int] | None = None,
+    ff_activation: str = "swish",
 ) -> PaddedEncoder:
     """Build ESPnet's Conformer (Gulati et al., 2020) or E-Branchformer (Kim et al., 2022) with relative positions.
 
@@ -98,7 +99,10 @@ def build_encoder(
         ff_dim: inner width of the feed-forward modules (and of the gating MLP).
         kernel: frames that a convolution sees; odd.
         attention: frames before and after its own that a frame attends to in each layer; None: all.
+        ff_activation: "swish", or "relu" as in Auto-AVSR, of the feed-forward modules.
     """
+    if ff_activation not in ("swish", "relu"):
+        raise InputError(f"unknown ff_activation {ff_activation!r}; expected swish or relu")
     if kernel % 2 == 0 or dim % heads:
         raise InputError(f"the encoder needs an odd kernel and a dim that heads divide, got {kernel}, {dim} / {heads}")
     shared = dict(
@@ -116,22 +120,24 @@ def build_encoder(
     if kind == "conformer":
         with _espnet():
             from espnet2.asr.encoder.conformer_encoder import ConformerEncoder
-        return PaddedEncoder(ConformerEncoder(**shared, macaron_style=True, cnn_module_kernel=kernel), attention)
-    if kind == "e_branchformer":
+        encoder = ConformerEncoder(**shared, macaron_style=True, cnn_module_kernel=kernel)
+    elif kind == "e_branchformer":
         with _espnet():
             from espnet2.asr.encoder.e_branchformer_encoder import EBranchformerEncoder
-        return PaddedEncoder(
-            EBranchformerEncoder(
-                **shared,
-                cgmlp_linear_units=ff_dim,
-                cgmlp_conv_kernel=kernel,
-                use_ffn=True,
-                macaron_ffn=True,
-                merge_conv_kernel=kernel,
-            ),
-            attention,
+        encoder = EBranchformerEncoder(
+            **shared,
+            cgmlp_linear_units=ff_dim,
+            cgmlp_conv_kernel=kernel,
+            use_ffn=True,
+            macaron_ffn=True,
+            merge_conv_kernel=kernel,
         )
-    raise InputError(f"unknown encoder {kind!r}; expected conformer or e_branchformer")
+    else:
+        raise InputError(f"unknown encoder {kind!r}; expected conformer or e_branchformer")
+    if ff_activation == "relu":
+        for layer in encoder.encoders:
+            layer.feed_forward.activation = layer.feed_forward_macaron.activation = nn.ReLU()
+    return PaddedEncoder(encoder, attention)
 
 
 def build_decoder(vocab_size: int, *, dim: int, layers: int, heads: int, ff_dim: int, dropout: float) -> nn.Module:

@@ -18,6 +18,7 @@ CHANNELS_2D = 32  # of the audio front end's 2D convolutions
 PAST_MELS, FUTURE_MELS = 6, 6  # mel frames before and after a video frame's own four that its feature is made of
 SPEECH_MEAN, SPEECH_STD = -6.0, 3.8  # of log-mel bands: espeak-ng's voices and close-talk recordings agree within 0.3
 PRIOR_MELS = 50  # mel frames that these weigh as much as
+RESNETS = {"resnet18": "relu", "resnet18_swish": "swish", "resnet18_prelu": "prelu"}  # activations of visual front ends
 CONTEXT_FRAMES = 5  # video frames that one step of the visual stem sees
 
 
@@ -89,7 +90,7 @@ class AudioFrontend(nn.Module):
             self.norms = None
             width = CHANNELS_2D * N_MELS // 4
         else:
-            raise InputError(f"unknown audio_frontend {kind!r}; expected conv1d or conv2d")
+            raise InputError(f"unknown audio_frontend {kind!r}; expected conv1d, conv2d or (to read) resnet1d")
         self.dropout = nn.Dropout(dropout)
         self.project = nn.Linear(width, dim)
 
@@ -152,12 +153,31 @@ def _small_trunk(channels: list[int]) -> tuple[nn.Module, int]:
     return trunk, third * 4 * 4
 
 
-def _resnet18_trunk() -> tuple[nn.Module, int]:
-    """The field's visual front end: 5x7x7 stem and ResNet-18 (Stafylakis & Tzimiropoulos, 2017)."""
-    from torchvision.models import resnet18
+def _activation(name: str, channels: int) -> nn.Module:
+    if name == "prelu":
+        return nn.PReLU(channels)
+    return nn.SiLU(inplace=True) if name == "swish" else nn.ReLU(inplace=True)
 
-    trunk = resnet18(weights=None)
+
+def _resnet18_trunk(activation: str) -> tuple[nn.Module, int]:
+    """The field's visual front end: 5x7x7 stem and ResNet-18 (Stafylakis & Tzimiropoulos, 2017)."""
+    from torchvision.models.resnet import BasicBlock, ResNet
+
+    class Block(BasicBlock):
+        """torchvision's, with an activation for each of its two places: slopes that are learned are not shared."""
+
+        def __init__(self, in_channels: int, channels: int, *args, **kwargs):
+            super().__init__(in_channels, channels, *args, **kwargs)
+            del self.relu
+            self.relu1, self.relu2 = _activation(activation, channels), _activation(activation, channels)
+
+        def forward(self, x: Tensor) -> Tensor:
+            around = x if self.downsample is None else self.downsample(x)
+            return self.relu2(self.bn2(self.conv2(self.relu1(self.bn1(self.conv1(x))))) + around)
+
+    trunk = ResNet(Block, [2, 2, 2, 2])
     trunk.conv1 = nn.Conv2d(CONTEXT_FRAMES, 64, kernel_size=7, stride=2, padding=3, bias=False)
+    trunk.relu = _activation(activation, 64)
     trunk.fc = nn.Identity()
     return trunk, 512
 
@@ -165,7 +185,8 @@ def _resnet18_trunk() -> tuple[nn.Module, int]:
 class VideoFrontend(nn.Module):
     """Lip crops (B, T, 88, 88) uint8 -> (B, T, D), one feature a frame, each from five frames.
 
-    "resnet18" is for GPUs; "small" halves the picture and has a hundredth of the multiplications, for CPUs.
+    "resnet18" is for GPUs; "small" halves the picture and has a hundredth of the multiplications, for CPUs. Public
+    checkpoints have "resnet18_swish" (Auto-AVSR) and "resnet18_prelu" (AV-HuBERT).
     """
 
     def __init__(self, dim: int, *, kind: str, channels: list[int], dropout: float):
@@ -175,11 +196,11 @@ class VideoFrontend(nn.Module):
                 raise InputError(f"the small visual front end has three convolutions, got visual_channels={channels}")
             self.trunk, width = _small_trunk(channels)
             self.shrink = nn.AvgPool2d(2)
-        elif kind == "resnet18":
-            self.trunk, width = _resnet18_trunk()
+        elif kind in RESNETS:
+            self.trunk, width = _resnet18_trunk(RESNETS[kind])
             self.shrink = nn.Identity()
         else:
-            raise InputError(f"unknown visual_frontend {kind!r}; expected small or resnet18")
+            raise InputError(f"unknown visual_frontend {kind!r}; expected small, {', '.join(RESNETS)}")
         self.trunk = self.trunk.to(memory_format=torch.channels_last)
         self.dropout = nn.Dropout(dropout)
         self.project = nn.Linear(width, dim)

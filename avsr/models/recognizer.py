@@ -31,7 +31,9 @@ from avsr.models.espnet import (
 )
 from avsr.models.frontends import AudioFrontend, VideoFrontend
 from avsr.models.fusion import GatedFusion
-from avsr.training.checkpoint import load_pretrained, load_weights, model_card, save_pretrained
+from avsr.models.recognizer_card import recognizer_card
+from avsr.models.waveform_frontend import WaveformFrontend
+from avsr.training.checkpoint import load_pretrained, load_weights, save_pretrained
 from avsr.training.config import from_dict
 
 NAME = "recognizer"
@@ -46,14 +48,15 @@ class RecognizerConfig:
     vocab_size: int = 0  # tokens, blank and <sos/eos> included; 0: filled in from the tokenizer
     n_labels: int = 0  # frame classes beside silence; 0: no frame-level loss
     dim: int = 144
-    audio_frontend: str = "conv1d"  # conv1d or conv2d
-    visual_frontend: str = "small"  # small or resnet18
+    audio_frontend: str = "conv1d"  # conv1d, conv2d (of log-mel) or resnet1d (of the waveform)
+    visual_frontend: str = "small"  # small, resnet18, resnet18_swish or resnet18_prelu
     visual_channels: list[int] = field(default_factory=lambda: [24, 48, 96])  # of the small one
     mouth_width: float = MOUTH_WIDTH  # of the lip crops it was trained with, as a share of their width
     encoder: str = "conformer"  # conformer or e_branchformer
     layers: int = 3
     heads: int = 4
     ff_dim: int = 288
+    ff_activation: str = "swish"  # swish or relu, in the encoder's feed-forward modules
     kernel: int = 15  # frames
     decoder_layers: int = 1  # 0: CTC alone
     decoder_ff_dim: int = 288
@@ -80,6 +83,27 @@ class RecognizerConfig:
             raise InputError(f"drop_audio + drop_video is {self.drop_audio + self.drop_video}: no stream would be left")
 
 
+def _audio_frontend(config: RecognizerConfig) -> nn.Module:
+    if config.audio_frontend == "resnet1d":
+        return WaveformFrontend(
+            config.dim,
+            dropout=config.frontend_dropout,
+            time_masks=config.time_masks,
+            time_mask_mels=config.time_mask_frames,
+        )
+    return AudioFrontend(
+        config.dim,
+        kind=config.audio_frontend,
+        dropout=config.frontend_dropout,
+        spec_augment={
+            "freq_masks": config.freq_masks,
+            "freq_width": config.freq_mask_bins,
+            "time_masks": config.time_masks,
+            "time_width": config.time_mask_frames,
+        },
+    )
+
+
 class Recognizer(nn.Module):
     """Audio-visual speech recogniser with joint CTC and attention (Watanabe et al., 2017; Petridis et al., 2018).
 
@@ -98,17 +122,7 @@ class Recognizer(nn.Module):
         dim = config.dim
         self.audio = self.video = self.fusion = self.decoder = self.frame_head = None
         if "a" in config.modalities:
-            self.audio = AudioFrontend(
-                dim,
-                kind=config.audio_frontend,
-                dropout=config.frontend_dropout,
-                spec_augment={
-                    "freq_masks": config.freq_masks,
-                    "freq_width": config.freq_mask_bins,
-                    "time_masks": config.time_masks,
-                    "time_width": config.time_mask_frames,
-                },
-            )
+            self.audio = _audio_frontend(config)
         if "v" in config.modalities:
             self.video = VideoFrontend(
                 dim, kind=config.visual_frontend, channels=config.visual_channels, dropout=config.frontend_dropout
@@ -121,6 +135,7 @@ class Recognizer(nn.Module):
             layers=config.layers,
             heads=config.heads,
             ff_dim=config.ff_dim,
+            ff_activation=config.ff_activation,
             kernel=config.kernel,
             dropout=config.dropout,
         )
@@ -232,8 +247,17 @@ class Recognizer(nn.Module):
         )
         return encoded.new_tensor(errors / int(token_lengths.sum()))
 
-    def save_pretrained(self, folder: str | Path, tokenizer: Tokenizer, card_facts: dict | None = None) -> None:
-        """Write a checkpoint folder in Hugging Face Hub layout: weights, config, tokenizer and model card."""
+    def save_pretrained(
+        self,
+        folder: str | Path,
+        tokenizer: Tokenizer,
+        card_facts: dict | None = None,
+        license: str = "apache-2.0",
+    ) -> None:
+        """Write a checkpoint folder in Hugging Face Hub layout: weights, config, tokenizer and model card.
+
+        license: of the weights, in the Hub's names ("apache-2.0", "other", …).
+        """
         with tempfile.TemporaryDirectory() as scratch:
             tokenizer_file = Path(scratch) / "tokenizer.model"
             tokenizer.save(tokenizer_file)
@@ -243,7 +267,7 @@ class Recognizer(nn.Module):
                 config=self.config,
                 state_dict=self.state_dict(),
                 files={"tokenizer.model": tokenizer_file},
-                card=model_card(NAME, self.config, card_facts or {}),
+                card=recognizer_card(self.config, card_facts or {}, license),
             )
 
     @classmethod

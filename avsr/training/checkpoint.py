@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, ClassVar, Self
 
 import torch
+import yaml
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
@@ -182,14 +183,26 @@ def average_state_dicts(state_dicts: Sequence[Mapping[str, Tensor]]) -> dict[str
     return average
 
 
-def model_card(name: str, config: Any, facts: Mapping[str, Any]) -> str:
+def model_card(
+    name: str,
+    config: Any,
+    facts: Mapping[str, Any],
+    *,
+    front: Mapping[str, Any] | None = None,
+    sections: Mapping[str, str] | None = None,
+) -> str:
     """A model card: YAML front matter for the Hub, `facts` (training data, scores, commands, …) and the settings.
 
-    `facts` maps a line's title to its text or number; say there whether data were filmed or synthetic.
+    `facts` maps a line's title to its text or number; say there whether data were filmed or synthetic. `front` adds to
+    the front matter or replaces in it, its tags come after these; `sections` are titles and texts before the settings.
     """
-    lines = ["---", "library_name: liploop", "license: apache-2.0", f"tags: [liploop, {name}]", "---", "", f"# {name}"]
+    matter = {"library_name": "liploop", "license": "apache-2.0", **(front or {})}
+    matter["tags"] = ["liploop", name, *matter.get("tags", ())]
+    lines = ["---", *yaml.safe_dump(matter, sort_keys=False, allow_unicode=True).splitlines(), "---", "", f"# {name}"]
     lines += ["", f"A LipLoop `{name}` model, read with `from_pretrained`.", ""]
     lines += [f"- **{title}**: {_card_text(value)}" for title, value in facts.items()]
+    for title, text in (sections or {}).items():
+        lines += ["", f"## {title}", "", text]
     lines += ["", "## Settings", "", "| setting | value |", "|---|---|"]
     lines += [f"| `{key}` | `{value}` |" for key, value in dataclasses.asdict(config).items()]
     return "\n".join(lines) + "\n"

@@ -104,7 +104,7 @@ def test_a_sound_file_is_heard_only(transcriber, shared):
 def test_without_a_face_the_sound_is_read_alone(transcriber, faceless, caplog):
     found = transcriber(faceless, GREEDY)
     assert found.score == transcriber.transcribe(read_audio(faceless), None, GREEDY).score
-    assert (found.face_share, found.no_face) == (0.0, [(0.0, 1.0)])
+    assert (found.face_share, found.no_face) == (0.0, [(0.0, pytest.approx(1.0, abs=0.05))])
     assert found.warnings == ["no face found; transcribed from the sound alone"]
     assert "wall.mp4: no face found; transcribed from the sound alone" in caplog.text
 

@@ -153,6 +153,16 @@ def test_resumed_equals_whole_and_redoes_nothing(tmp_path, tracked):
             assert path.read_bytes() == (tmp_path / "parts" / field / path.name).read_bytes()
 
 
+def test_the_mouth_is_as_wide_as_is_asked(tmp_path, tracked, monkeypatch):
+    asked = []
+    monkeypatch.setattr(module, "crop_lips", lambda frames, points, width: (
+        asked.append(width), np.zeros((len(points), SIZE, SIZE), np.uint8))[1])  # fmt: skip
+    prepare([_row(_film(tmp_path / "a.mp4"))], tmp_path / "out", mouth_width=0.469)
+    assert asked == [0.469]
+    with pytest.raises(InputError, match="mouth_width is a share of the crop's width"):
+        prepare([_row(tmp_path / "a.mp4")], tmp_path / "out", mouth_width=60.0)
+
+
 def test_an_unexpected_error_is_not_swallowed(tmp_path, tracked, monkeypatch):
     def full_disk(*_):
         raise OSError(28, "No space left on device")

@@ -60,6 +60,13 @@ def _naive_transforms(points: np.ndarray) -> np.ndarray:
     return np.array(transforms)
 
 
+def test_a_crop_shows_as_much_beside_the_mouth_as_is_asked():
+    points = np.repeat(_face()[None], 5, axis=0)
+    mouth = _apply(crop_transforms(points, mouth_width=0.469), points)[:, 48:68]
+    assert np.ptp(mouth[0, :, 0]) == pytest.approx(0.469 * SIZE, rel=1e-4)
+    assert mouth[0].mean(axis=0) == pytest.approx([MIDDLE, MIDDLE], abs=1e-3)
+
+
 @pytest.mark.parametrize("n_frames", [1, 2, 5, 40])
 def test_transforms_equal_the_loop(n_frames):
     points = _talking(n_frames)

@@ -77,6 +77,8 @@ def test_encoder_settings_that_cannot_be_built_are_refused():
         build_encoder("conformer", **{**SIZES, "kernel": 8})
     with pytest.raises(InputError, match="unknown encoder 'lstm'"):
         build_encoder("lstm", **SIZES)
+    with pytest.raises(InputError, match="unknown ff_activation 'gelu'"):
+        build_encoder("conformer", **SIZES, ff_activation="gelu")
 
 
 def test_ctc_loss_is_torchs_per_token():

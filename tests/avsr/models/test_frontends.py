@@ -121,7 +121,7 @@ def test_convolving_stacks_is_a_3d_convolution():
     assert torch.allclose(flat(stacks), torch.cat(expected), atol=1e-5)
 
 
-@pytest.mark.parametrize("kind", ["small", "resnet18"])
+@pytest.mark.parametrize("kind", ["small", "resnet18", "resnet18_swish", "resnet18_prelu"])
 def test_lip_features_are_the_same_alone_and_in_a_padded_batch(kind):
     torch.manual_seed(0)
     video = VideoFrontend(16, kind=kind, channels=[4, 8, 8], dropout=0.1).eval()
@@ -133,6 +133,19 @@ def test_lip_features_are_the_same_alone_and_in_a_padded_batch(kind):
             alone = video(clips[index : index + 1, :length], torch.tensor([length]))
             assert torch.allclose(together[index, :length], alone[0], atol=1e-4)
             assert (together[index, length:] == 0).all()
+
+
+def test_the_plain_resnet_is_torchvisions():
+    from torchvision.models import resnet18
+
+    torch.manual_seed(0)
+    ours = VideoFrontend(16, kind="resnet18", channels=[], dropout=0.0).trunk.eval()
+    theirs = resnet18(weights=None).eval()
+    theirs.conv1, theirs.fc = torch.nn.Conv2d(5, 64, 7, 2, 3, bias=False), torch.nn.Identity()
+    theirs.load_state_dict(ours.state_dict())
+    stacks = torch.randn(2, 5, 88, 88)
+    with torch.no_grad():
+        torch.testing.assert_close(ours(stacks), theirs(stacks))
 
 
 def test_batch_statistics_in_training_come_from_real_frames():

@@ -69,6 +69,18 @@ def test_an_utterance_is_encoded_the_same_alone_and_in_a_padded_batch(modalities
         assert float(losses[term]) == pytest.approx(expected, rel=1e-4)
 
 
+@torch.no_grad()
+def test_the_raw_waveform_is_heard_the_same_alone_and_in_a_padded_batch(tmp_path):
+    model, batch = make_model(audio_frontend="resnet1d", ff_activation="relu"), make_batch()
+    model.tokenizer = train_tokenizer(["a b c d e f"], "word")
+    model.save_pretrained(tmp_path / "checkpoint", model.tokenizer)
+    again = Recognizer.from_pretrained(tmp_path / "checkpoint")
+    together, _ = model.encode(batch)
+    for index, length in enumerate(LENGTHS):
+        single, _ = again.encode(alone(batch, index))
+        assert torch.allclose(together[index, :length], single[0], atol=1e-4)
+
+
 def test_one_model_serves_every_modality():
     model, batch = make_model(), make_batch()
     with torch.no_grad():
@@ -101,8 +113,9 @@ def test_a_batch_without_alignments_trains_on_its_text():
     assert all(p.grad is None or p.grad.isfinite().all() for p in model.parameters())
 
 
-def test_every_parameter_learns():
-    model = make_model(drop_audio=0.0, drop_video=0.0).train()
+@pytest.mark.parametrize("audio_frontend", ["conv1d", "conv2d", "resnet1d"])
+def test_every_parameter_learns(audio_frontend):
+    model = make_model(drop_audio=0.0, drop_video=0.0, audio_frontend=audio_frontend).train()
     model(make_batch())["loss"].backward()
     assert [name for name, p in model.named_parameters() if p.grad is None] == []
 
