@@ -7,7 +7,7 @@ import torch
 
 from avsr.data.dataset import DataConfig, recognition_data
 from avsr.errors import InputError
-from avsr.models.public_checkpoints import load_visual_frontend
+from avsr.models.public_checkpoints import load_av_hubert, load_visual_frontend
 from avsr.models.recognizer import Recognizer, RecognizerConfig
 from avsr.training.config import keep_config, load_config
 from avsr.training.trainer import FREE_KEYS, Trainer, TrainerConfig
@@ -19,6 +19,7 @@ class RecognizerTraining:
 
     model: str = "recognizer"
     out: str = "exp/recognizer"
+    init_av_hubert: str | None = None  # AV-HuBERT, whose front ends, fusion and encoder training starts from
     init_video: str | None = None  # a public checkpoint whose visual front end (resnet18_…) training starts from
     data: DataConfig = field(default_factory=DataConfig)
     recognizer: RecognizerConfig = field(default_factory=RecognizerConfig)
@@ -42,6 +43,8 @@ def train_recognizer(config_path: str | Path, overrides: list[str], preset: str 
         if model.video is None:
             raise InputError(f"init_video={config.init_video}: a recogniser of sound alone has no visual front end")
         load_visual_frontend(model.video, config.init_video)
+    if config.init_av_hubert is not None:
+        load_av_hubert(model, config.init_av_hubert)
     hours = sum(row["duration_s"] for row in train.rows) / 3600
     sources = " and ".join(sorted({row.get("source") or "of unknown source" for row in train.rows}))
     facts = {

@@ -133,7 +133,7 @@ def build_encoder(
             merge_conv_kernel=kernel,
         )
     else:
-        raise InputError(f"unknown encoder {kind!r}; expected conformer or e_branchformer")
+        raise InputError(f"unknown encoder {kind!r}; expected conformer, e_branchformer (recognisers: transformer)")
     if ff_activation == "relu":
         for layer in encoder.encoders:
             layer.feed_forward.activation = layer.feed_forward_macaron.activation = nn.ReLU()

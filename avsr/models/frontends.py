@@ -90,7 +90,9 @@ class AudioFrontend(nn.Module):
             self.norms = None
             width = CHANNELS_2D * N_MELS // 4
         else:
-            raise InputError(f"unknown audio_frontend {kind!r}; expected conv1d, conv2d or (to read) resnet1d")
+            raise InputError(
+                f"unknown audio_frontend {kind!r}; expected conv1d, conv2d (recognisers: resnet1d, filterbank)"
+            )
         self.dropout = nn.Dropout(dropout)
         self.project = nn.Linear(width, dim)
 

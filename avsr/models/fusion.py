@@ -1,4 +1,4 @@
-"""Fusion of sound and sight that survives a missing stream.
+"""Fusions of sound and sight that survive a missing stream.
 
 Letters: B batch, T video frames, D width.
 """
@@ -30,3 +30,19 @@ class GatedFusion(nn.Module):
         scores = self.gate(streams.flatten(2)).float().unflatten(-1, (2, -1))  # (B, T, 2, D)
         shares = scores.masked_fill(~has_both, float("-inf")).softmax(dim=2)
         return self.mix(self.dropout((2.0 * shares * streams).flatten(2)))
+
+
+class ConcatFusion(nn.Module):
+    """Both streams side by side, normalised and projected, a missing one as zeros (AV-HuBERT: Shi et al., 2022)."""
+
+    def __init__(self, dim: int, dropout: float):
+        super().__init__()
+        self.norm = nn.LayerNorm(2 * dim)
+        self.mix = nn.Linear(2 * dim, dim)
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(self, audio: Tensor, video: Tensor, has_audio: Tensor, has_video: Tensor) -> Tensor:
+        """Fuse audio and video (B, T, D), there for has_audio and has_video (B,) bool -> (B, T, D)."""
+        audio = audio.masked_fill(~has_audio[:, None, None], 0.0)
+        video = video.masked_fill(~has_video[:, None, None], 0.0)
+        return self.dropout(self.mix(self.norm(torch.cat([audio, video], dim=-1))))

@@ -1,7 +1,8 @@
 """Public checkpoints of other kits, as recognisers of this one.
 
 Auto-AVSR (Ma et al., 2023, and the checkpoints of Visual Speech Recognition for Multiple Languages in the same form):
-whole recognisers of lips or of sound. AV-HuBERT (Shi et al., 2022): its visual front end, for training to start from.
+whole recognisers of lips or of sound. AV-HuBERT (Shi et al., 2022): all before its decoder, or its visual front end
+alone, for training to start from.
 The checkpoints have licences of their own, some of which allow research only.
 """
 
@@ -28,6 +29,16 @@ _VISUAL = (
     (r"frontend3D\.1\.", "trunk.bn1."),
     (r"frontend3D\.2\.", "trunk.relu."),
     (r"trunk\.", "trunk."),
+)
+# AV-HuBERT's encoder: fairseq's names to Hugging Face's, which are torchaudio's too
+_AV_HUBERT = (
+    (r"\.pos_conv\.0\.", ".pos_conv_embed.conv."),
+    (r"\.weight_g$", ".parametrizations.weight.original0"),
+    (r"\.weight_v$", ".parametrizations.weight.original1"),
+    (r"\.self_attn\.", ".attention."),
+    (r"\.self_attn_layer_norm\.", ".layer_norm."),
+    (r"\.fc1\.", ".feed_forward.intermediate_dense."),
+    (r"\.fc2\.", ".feed_forward.output_dense."),
 )
 _AUTO_AVSR = (
     (r"encoder\.frontend\.", "frontend."),  # before 2023 front end and projection were parts of the encoder
@@ -119,6 +130,43 @@ def load_visual_frontend(frontend: VideoFrontend, path: str | Path) -> None:
         fits = found is not None and found.shape == own[f"project.{name}"].shape
         weights[f"project.{name}"] = found if fits else own[f"project.{name}"]
     load_weights(frontend, weights, path)
+
+
+def load_av_hubert(model: Recognizer, path: str | Path) -> None:
+    """Start a recogniser's front ends, fusion and encoder from AV-HuBERT, pretrained or fine-tuned.
+
+    The model has modalities av, audio_frontend filterbank, visual_frontend resnet18_prelu, fusion concat and encoder
+    transformer, of the checkpoint's sizes. Its CTC and decoder keep their weights: AV-HuBERT has no CTC, and the
+    positions of its decoder are others. Raises InputError where that is not so, naming what does not fit.
+    """
+    stored = _read_state_dict(path)
+    prefix = next((name.split("post_extract_proj.")[0] for name in stored if "post_extract_proj.weight" in name), None)
+    if prefix is None:
+        raise InputError(f"{path}: not AV-HuBERT: no post_extract_proj among {_first(stored)}")
+    own = {name: w for name, w in model.state_dict().items() if name.split(".")[0] in ("ctc", "decoder", "frame_head")}
+    resnet, weights = {}, {}
+    places = {
+        "feature_extractor_audio.proj.": "audio.project.",
+        "feature_extractor_video.proj.": "video.project.",
+        "layer_norm.": "fusion.norm.",
+        "post_extract_proj.": "fusion.mix.",
+        "encoder.": "encoder.encoder.",
+    }
+    for name, tensor in stored.items():
+        rest = name.removeprefix(prefix)
+        if not name.startswith(prefix):
+            continue
+        if rest.startswith("feature_extractor_video.resnet."):
+            resnet[rest.removeprefix("feature_extractor_video.resnet.")] = tensor
+            continue
+        place = next((place for place in places if rest.startswith(place)), None)
+        if place is not None:
+            renamed = places[place] + rest.removeprefix(place)
+            for pattern, ours in _AV_HUBERT:
+                renamed = re.sub(pattern, ours, renamed)
+            weights[renamed] = tensor
+    weights |= {f"video.{name}": tensor for name, tensor in _visual_weights(resnet).items()}
+    load_weights(model, weights | own, path)
 
 
 def _auto_avsr_config(stored: Mapping[str, Tensor], path: str | Path) -> RecognizerConfig:

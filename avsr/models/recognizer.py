@@ -29,14 +29,17 @@ from avsr.models.espnet import (
     build_encoder,
     ctc_loss,
 )
+from avsr.models.filterbank_frontend import FilterbankFrontend
 from avsr.models.frontends import AudioFrontend, VideoFrontend
-from avsr.models.fusion import GatedFusion
+from avsr.models.fusion import ConcatFusion, GatedFusion
 from avsr.models.recognizer_card import recognizer_card
+from avsr.models.transformer_encoder import TransformerEncoder
 from avsr.models.waveform_frontend import WaveformFrontend
 from avsr.training.checkpoint import load_pretrained, load_weights, save_pretrained
 from avsr.training.config import from_dict
 
 NAME = "recognizer"
+FUSIONS = {"gated": GatedFusion, "concat": ConcatFusion}
 STREAMS = {"a": "audio", "v": "video", "av": "audio and video"}
 
 
@@ -48,11 +51,12 @@ class RecognizerConfig:
     vocab_size: int = 0  # tokens, blank and <sos/eos> included; 0: filled in from the tokenizer
     n_labels: int = 0  # frame classes beside silence; 0: no frame-level loss
     dim: int = 144
-    audio_frontend: str = "conv1d"  # conv1d, conv2d (of log-mel) or resnet1d (of the waveform)
+    audio_frontend: str = "conv1d"  # conv1d, conv2d (log-mel), resnet1d (waveform) or filterbank
     visual_frontend: str = "small"  # small, resnet18, resnet18_swish or resnet18_prelu
     visual_channels: list[int] = field(default_factory=lambda: [24, 48, 96])  # of the small one
     mouth_width: float = MOUTH_WIDTH  # of the lip crops it was trained with, as a share of their width
-    encoder: str = "conformer"  # conformer or e_branchformer
+    fusion: str = "gated"  # gated or concat
+    encoder: str = "conformer"  # conformer, e_branchformer or transformer
     layers: int = 3
     heads: int = 4
     ff_dim: int = 288
@@ -76,6 +80,8 @@ class RecognizerConfig:
     def __post_init__(self):
         if self.modalities not in STREAMS:
             raise InputError(f"unknown modalities {self.modalities!r}; expected a, v or av")
+        if self.fusion not in FUSIONS:
+            raise InputError(f"unknown fusion {self.fusion!r}; expected {' or '.join(FUSIONS)}")
         for name in ("ctc_weight", "frame_until", "drop_audio", "drop_video", "dropout", "frontend_dropout"):
             if not 0.0 <= getattr(self, name) <= 1.0:
                 raise InputError(f"{name} is a share between 0 and 1, got {getattr(self, name)}")
@@ -91,6 +97,8 @@ def _audio_frontend(config: RecognizerConfig) -> nn.Module:
             time_masks=config.time_masks,
             time_mask_mels=config.time_mask_frames,
         )
+    if config.audio_frontend == "filterbank":
+        return FilterbankFrontend(config.dim, dropout=config.frontend_dropout)
     return AudioFrontend(
         config.dim,
         kind=config.audio_frontend,
@@ -128,17 +136,14 @@ class Recognizer(nn.Module):
                 dim, kind=config.visual_frontend, channels=config.visual_channels, dropout=config.frontend_dropout
             )
         if config.modalities == "av":
-            self.fusion = GatedFusion(dim, config.dropout)
-        self.encoder = build_encoder(
-            config.encoder,
-            dim=dim,
-            layers=config.layers,
-            heads=config.heads,
-            ff_dim=config.ff_dim,
-            ff_activation=config.ff_activation,
-            kernel=config.kernel,
-            dropout=config.dropout,
-        )
+            self.fusion = FUSIONS[config.fusion](dim, config.dropout)
+        sizes = dict(dim=dim, layers=config.layers, heads=config.heads, ff_dim=config.ff_dim, dropout=config.dropout)
+        if config.encoder == "transformer":
+            self.encoder = TransformerEncoder(**sizes)
+        else:
+            self.encoder = build_encoder(
+                config.encoder, **sizes, kernel=config.kernel, ff_activation=config.ff_activation
+            )
         self.ctc = build_ctc(config.vocab_size, dim)
         if config.decoder_layers > 0:
             self.decoder = build_decoder(
