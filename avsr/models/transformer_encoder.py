@@ -1,4 +1,4 @@
-"""The transformer encoder of wav2vec 2.0, HuBERT and AV-HuBERT, its positions from a convolution (Baevski et al., 2020).
+"""The transformer of wav2vec 2.0, HuBERT and AV-HuBERT, its positions from a convolution (Baevski et al., 2020).
 
 Letters: B batch, T frames, D width.
 """
