@@ -219,7 +219,9 @@ def build_parser() -> argparse.ArgumentParser:
     sub.add_argument("--method", choices=("greedy", "beam"), default="beam")
     sub.add_argument("--beam_size", type=int, default=10)
     sub.add_argument("--n_best", type=int, default=1, help="print so many texts of a file, with scores, best first")
-    sub.add_argument("--max_piece_s", type=float, default=30.0, help="longer recordings are cut in pauses")
+    sub.add_argument(
+        "--max_piece_s", type=float, help="longer recordings are cut in pauses; default: the longest of training, or 30"
+    )
     form = sub.add_mutually_exclusive_group()
     form.add_argument("--json", action="store_true", help="one JSON object a line: text, words, n best, warnings")
     form.add_argument("--srt", action="store_true", help="SubRip subtitles")

@@ -36,6 +36,7 @@ def train_recognizer(config_path: str | Path, overrides: list[str], preset: str 
         config.data, config.trainer.seed
     )
     config.recognizer.vocab_size = len(tokenizer)
+    config.recognizer.longest_s = max(row["duration_s"] for row in train.rows)
     config.recognizer.n_labels = len(labels) if labels is not None else 0
     model = Recognizer(config.recognizer)
     model.tokenizer = tokenizer

@@ -29,7 +29,7 @@ from avsr.models.recognizer import Recognizer
 logger = logging.getLogger(__name__)
 
 MEDIA_SUFFIXES = (*VIDEO_SUFFIXES, ".wav", ".flac", ".ogg", ".opus", ".mp3", ".m4a", ".aac")
-MAX_PIECE_S = 30.0
+MAX_PIECE_S = 30.0  # of recognisers that were trained on long utterances, or on what is not known
 PAUSE_FRAMES = 8  # over which the level is averaged where a pause is looked for
 SHORTEST_LOSS_FRAMES = 5  # a face that is away for less is interpolated and not worth a word
 
@@ -58,18 +58,22 @@ class Transcriber:
     transcriber = Transcriber.from_pretrained("checkpoint")
     print(transcriber("clip.mp4").text)
 
-    A recording longer than `max_piece_s` is cut in pauses of its sound, or of its mouth where it is not heard. Memory
-    holds its sound, its landmarks and the pictures of one piece.
+    A recording longer than `max_piece_s` is cut in pauses of its sound, or of its mouth where it is not heard. None is
+    the longest utterance of the recogniser's training, as it reads longer ones badly, and 30 s at most. Memory holds
+    the recording's sound, its landmarks and the pictures of one piece.
     """
 
-    def __init__(self, model: Recognizer, max_piece_s: float = MAX_PIECE_S):
+    def __init__(self, model: Recognizer, max_piece_s: float | None = None):
+        if max_piece_s is None:
+            longest_s = model.config.longest_s
+            max_piece_s = MAX_PIECE_S if longest_s is None else min(MAX_PIECE_S, max(1.0, longest_s))
         if not max_piece_s >= 1.0:
             raise InputError(f"max_piece_s must be 1 second or more, got {max_piece_s}")
         self.model = model
         self.max_frames = int(max_piece_s * FPS)
 
     @classmethod
-    def from_pretrained(cls, folder_or_hub_id: str | Path, max_piece_s: float = MAX_PIECE_S) -> Transcriber:
+    def from_pretrained(cls, folder_or_hub_id: str | Path, max_piece_s: float | None = None) -> Transcriber:
         """Load a recogniser's checkpoint folder."""
         return cls(Recognizer.from_pretrained(folder_or_hub_id), max_piece_s)
 

@@ -50,6 +50,7 @@ class RecognizerConfig:
     modalities: str = "av"  # a, v or av: the front ends it has
     vocab_size: int = 0  # tokens, blank and <sos/eos> included; 0: filled in from the tokenizer
     n_labels: int = 0  # frame classes beside silence; 0: no frame-level loss
+    longest_s: float | None = None  # utterance of its training, filled in from the data; None: not known
     dim: int = 144
     audio_frontend: str = "conv1d"  # conv1d, conv2d (log-mel), resnet1d (waveform) or filterbank
     visual_frontend: str = "small"  # small, resnet18, resnet18_swish or resnet18_prelu

@@ -53,6 +53,7 @@ def test_training_starts_from_a_public_visual_front_end(config, tmp_path):
     for name, tensor in public.trunk.state_dict().items():
         if "running" not in name and "tracked" not in name:
             torch.testing.assert_close(trained[name], tensor.contiguous(), atol=1e-6, rtol=1e-6)
+    assert Recognizer.from_pretrained(folder).config.longest_s == pytest.approx(0.48)
     card = (folder / "README.md").read_text()
     assert "1 utterances, 0.000133 h, filmed" in card
 

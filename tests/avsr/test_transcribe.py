@@ -132,6 +132,14 @@ def test_a_face_that_is_lost_is_reported_and_its_piece_heard_only(transcriber, c
     assert any(warning.startswith("neither heard nor seen, and left out") for warning in seen_only.warnings)
 
 
+@pytest.mark.parametrize(("longest_s", "max_piece_s", "frames"), [
+    (None, None, 750), (3.6, None, 90), (100.0, None, 750), (0.5, None, 25), (3.6, 10.0, 250)
+])  # fmt: skip
+def test_pieces_are_no_longer_than_what_was_trained_on(transcriber, longest_s, max_piece_s, frames, monkeypatch):
+    monkeypatch.setattr(transcriber.model.config, "longest_s", longest_s)
+    assert Transcriber(transcriber.model, max_piece_s).max_frames == frames
+
+
 def test_long_recordings_are_cut_where_it_is_calm():
     level = np.ones(1000)
     for middle in (150, 330, 700):
