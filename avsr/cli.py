@@ -93,7 +93,13 @@ def _transcribe(args: argparse.Namespace) -> None:
     checkpoint = args.checkpoint if args.checkpoint is not None else default_checkpoint()
     print(f"recogniser: {checkpoint}", file=sys.stderr)
     transcriber = Transcriber.from_pretrained(checkpoint, args.max_piece_s)
-    config = DecodeConfig(method=args.method, beam_size=args.beam_size, modality=args.modality, n_best=args.n_best)
+    config = DecodeConfig(
+        method=args.method,
+        beam_size=args.beam_size,
+        ctc_weight=args.ctc_weight,
+        modality=args.modality,
+        n_best=args.n_best,
+    )
     failed = []
     for file, output in zip(files, outputs, strict=True):
         try:
@@ -218,6 +224,7 @@ def build_parser() -> argparse.ArgumentParser:
     sub.add_argument("--checkpoint", help="folder or hub id")
     sub.add_argument("--method", choices=("greedy", "beam"), default="beam")
     sub.add_argument("--beam_size", type=int, default=10)
+    sub.add_argument("--ctc_weight", type=float, default=0.4, help="of the beam search; Auto-AVSR's checkpoints: 0.1")
     sub.add_argument("--n_best", type=int, default=1, help="print so many texts of a file, with scores, best first")
     sub.add_argument(
         "--max_piece_s", type=float, help="longer recordings are cut in pauses; default: the longest of training, or 30"

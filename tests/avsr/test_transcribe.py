@@ -130,6 +130,17 @@ def test_a_face_that_is_lost_is_reported_and_its_piece_heard_only(transcriber, c
     assert "leaves.mp4: no face in 47% of the frames" in caplog.text
     seen_only = short(path, dataclasses.replace(GREEDY, modality="v"))
     assert any(warning.startswith("neither heard nor seen, and left out") for warning in seen_only.warnings)
+    lost[:] = np.arange(150) % 10 == 0
+    with pytest.raises(InputError, match="leaves.mp4: a face in too few frames, nothing can be read"):
+        short(path, dataclasses.replace(GREEDY, modality="v"))
+
+
+def test_the_longer_stream_is_cut_and_that_is_said(transcriber, clip, monkeypatch):
+    seen = landmarks.detect_landmarks(read_frames(clip, gray=True))
+    shorter = Landmarks(seen.points[:50], seen.found[:50], seen.detector)
+    monkeypatch.setattr("avsr.transcribe.detect_landmarks", lambda *_, **__: shorter)
+    (warning,) = transcriber(clip, GREEDY).warnings
+    assert warning.startswith("the sound is ") and warning.endswith(" s longer; cut to the shorter")
 
 
 @pytest.mark.parametrize(("longest_s", "max_piece_s", "frames"), [
@@ -233,7 +244,8 @@ def test_a_folder_is_transcribed_on_past_a_file_that_fails(checkpoint, folder, c
 
 def test_transcripts_are_written_beside_one_another(checkpoint, folder, tmp_path, monkeypatch, capsys):
     (folder / "a.mp3").unlink()
-    timed = Hypothesis("", "set red", -1.0, [Word("set", 0.1, 0.2, 0.9), Word("red", 0.3, 0.5, 0.9)])
+    words, best = [Word("set", 0.1, 0.2, 0.9), Word("red", 0.3, 0.5, 0.9)], [("set red", -1.0), ("set bed", -2.5)]
+    timed = Hypothesis("", "set red", -1.0, words, best)
     monkeypatch.setattr(Transcriber, "transcribe", lambda *_: timed)
     options = ["transcribe", str(folder), "--checkpoint", str(checkpoint), "--srt"]
     assert cli.main(options) == 2
@@ -245,6 +257,12 @@ def test_transcripts_are_written_beside_one_another(checkpoint, folder, tmp_path
     (folder / "b.flac.wav").rename(folder / "b.ogg")
     assert cli.main([*options, "--out", str(tmp_path / "out")]) == 2
     assert "would both be written to" in capsys.readouterr().err
+    one = ["transcribe", str(folder / "b.wav"), "--checkpoint", str(checkpoint)]
+    assert cli.main([*one, "--n_best", "2"]) == 0
+    assert capsys.readouterr().out == "-1.00\tset red\n-2.50\tset bed\n"
+    monkeypatch.setattr(Transcriber, "transcribe", lambda *_: dataclasses.replace(timed, words=[]))
+    assert cli.main([*one, "--srt"]) == 2
+    assert "gives no times of words, which subtitles need" in capsys.readouterr().err
 
 
 def test_what_cannot_be_done_is_said(transcriber, checkpoint, folder, tmp_path, capsys):
