@@ -71,7 +71,10 @@ def import_auto_avsr(path: str | Path, units: str | Path, pieces: str | Path, ou
         )
     model = Recognizer(config)
     load_weights(model, _auto_avsr_weights(stored, config, path), path)
-    facts = {"trained by": "others, with Auto-AVSR; its licence and that of its data hold", "imported from": Path(path).name}
+    facts = {
+        "trained by": "others, with Auto-AVSR; its licence and that of its data hold",
+        "imported from": Path(path).name,
+    }
     model.save_pretrained(out, tokenizer, facts, license="other")
 
 
