@@ -32,7 +32,7 @@ class GatedFusion(nn.Module):
         return self.mix(self.dropout((2.0 * shares * streams).flatten(2)))
 
 
-class ConcatFusion(nn.Module):
+class ConcatNormFusion(nn.Module):
     """Both streams side by side, normalised and projected, a missing one as zeros (AV-HuBERT: Shi et al., 2022)."""
 
     def __init__(self, dim: int, dropout: float):

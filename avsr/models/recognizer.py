@@ -31,7 +31,7 @@ from avsr.models.espnet import (
 )
 from avsr.models.filterbank_frontend import FilterbankFrontend
 from avsr.models.frontends import AudioFrontend, VideoFrontend
-from avsr.models.fusion import ConcatFusion, GatedFusion
+from avsr.models.fusion import ConcatNormFusion, GatedFusion
 from avsr.models.recognizer_card import recognizer_card
 from avsr.models.transformer_encoder import TransformerEncoder
 from avsr.models.waveform_frontend import WaveformFrontend
@@ -39,7 +39,7 @@ from avsr.training.checkpoint import load_pretrained, load_weights, save_pretrai
 from avsr.training.config import from_dict
 
 NAME = "recognizer"
-FUSIONS = {"gated": GatedFusion, "concat": ConcatFusion}
+FUSIONS = {"gated": GatedFusion, "concat_norm": ConcatNormFusion}
 STREAMS = {"a": "audio", "v": "video", "av": "audio and video"}
 
 
@@ -56,7 +56,7 @@ class RecognizerConfig:
     visual_frontend: str = "small"  # small, resnet18, resnet18_swish or resnet18_prelu
     visual_channels: list[int] = field(default_factory=lambda: [24, 48, 96])  # of the small one
     mouth_width: float = MOUTH_WIDTH  # of the lip crops it was trained with, as a share of their width
-    fusion: str = "gated"  # gated or concat
+    fusion: str = "gated"  # gated or concat_norm (AV-HuBERT)
     encoder: str = "conformer"  # conformer, e_branchformer or transformer
     layers: int = 3
     heads: int = 4

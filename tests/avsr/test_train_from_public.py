@@ -1,4 +1,4 @@
-"""Putting a training together: what it starts from."""
+"""A training that starts from a public checkpoint."""
 
 import numpy as np
 import pytest
