@@ -138,9 +138,9 @@ def load_visual_frontend(frontend: VideoFrontend, path: str | Path) -> None:
 def load_av_hubert(model: Recognizer, path: str | Path) -> None:
     """Start a recogniser's front ends, fusion and encoder from AV-HuBERT, pretrained or fine-tuned.
 
-    The model has modalities av, audio_frontend filterbank, visual_frontend resnet18_prelu, fusion concat_norm and encoder
-    transformer, of the checkpoint's sizes. Its CTC and decoder keep their weights: AV-HuBERT has no CTC, and the
-    positions of its decoder are others. Raises InputError where that is not so, naming what does not fit.
+    The model has modalities av, audio_frontend filterbank, visual_frontend resnet18_prelu, fusion concat_norm and
+    encoder transformer, of the checkpoint's sizes. Its CTC and decoder keep their weights: AV-HuBERT has no CTC, and
+    the positions of its decoder are others. Raises InputError where that is not so, naming what does not fit.
     """
     stored = _read_state_dict(path)
     prefix = next((name.split("post_extract_proj.")[0] for name in stored if "post_extract_proj.weight" in name), None)
