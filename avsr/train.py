@@ -6,6 +6,7 @@ from pathlib import Path
 import torch
 
 from avsr.data.dataset import DataConfig, recognition_data
+from avsr.errors import InputError
 from avsr.models.recognizer import Recognizer, RecognizerConfig
 from avsr.training.config import keep_config, load_config
 from avsr.training.trainer import FREE_KEYS, Trainer, TrainerConfig
@@ -17,6 +18,7 @@ class RecognizerTraining:
 
     model: str = "recognizer"
     out: str = "exp/recognizer"
+    init: list[str] = field(default_factory=list)  # checkpoints of recognisers to start from; see `init_from`
     data: DataConfig = field(default_factory=DataConfig)
     recognizer: RecognizerConfig = field(default_factory=RecognizerConfig)
     trainer: TrainerConfig = field(default_factory=TrainerConfig)
@@ -35,7 +37,10 @@ def train_recognizer(config_path: str | Path, overrides: list[str], preset: str 
     config.recognizer.n_labels = len(labels) if labels is not None else 0
     model = Recognizer(config.recognizer)
     model.tokenizer = tokenizer
+    init_from(model, config.init)
     facts = {"trained on": ", ".join(config.data.train), "config": str(config_path), "seed": config.trainer.seed}
+    if config.init:
+        facts["started from"] = ", ".join(config.init)
 
     def export(state_dict: dict, folder: Path) -> None:
         exported = Recognizer(config.recognizer)
@@ -55,3 +60,32 @@ def train_recognizer(config_path: str | Path, overrides: list[str], preset: str 
     )
     trainer.fit()
     return Path(config.out) / "checkpoint"
+
+
+def init_from(model: Recognizer, checkpoints: list[str]) -> list[str]:
+    """Give a model the weights of trained recognisers wherever name and shape agree, the first checkpoint's first.
+
+    So an audio-visual recogniser starts from a hearing and a seeing one, with the joint part of the first.
+
+    Returns:
+        the names of the weights that were taken.
+
+    Raises:
+        InputError: a checkpoint with another tokenizer, or with no weight that this model lacks still.
+    """
+    own = model.state_dict()
+    taken: dict[str, torch.Tensor] = {}
+    for checkpoint in checkpoints:
+        other = Recognizer.from_pretrained(checkpoint)
+        if other.tokenizer.tokens != model.tokenizer.tokens:
+            raise InputError(f"init: {checkpoint} has other tokens than data.tokenizer; retrain it with that tokenizer")
+        fitting = {
+            name: value
+            for name, value in other.state_dict().items()
+            if name not in taken and name in own and own[name].shape == value.shape
+        }
+        if not fitting:
+            raise InputError(f"init: {checkpoint} has no weight that fits this model beside those of the others")
+        taken |= fitting
+    model.load_state_dict(own | taken)
+    return list(taken)

@@ -1,8 +1,10 @@
 """The recogniser: sound, lips or both to text.
 
-    waveform -> AudioFrontend ─┐
-                               ├─ GatedFusion -> ESPnet encoder -> CTC, attention decoder, frame classes
-    lips     -> VideoFrontend ─┘
+    waveform -> AudioFrontend (-> encoder of its own) ─┐
+                                                       ├─ fusion -> encoder -> CTC, attention decoder, frame classes
+    lips     -> VideoFrontend (-> encoder of its own) ─┘
+
+Encoders are ESPnet's. Without encoders of their own the streams meet early; with most layers in these they meet late.
 
 Letters: B batch, S samples, T video frames, U tokens, D width.
 """
@@ -22,14 +24,16 @@ from avsr.data.text import Tokenizer, load_tokenizer
 from avsr.errors import InputError
 from avsr.models.espnet import (
     BLANK,
+    PaddedEncoder,
     attention_loss,
     build_ctc,
     build_decoder,
     build_encoder,
     ctc_loss,
+    padding_mask,
 )
 from avsr.models.frontends import AudioFrontend, VideoFrontend
-from avsr.models.fusion import GatedFusion
+from avsr.models.fusion import build_fusion
 from avsr.training.checkpoint import load_pretrained, load_weights, model_card, save_pretrained
 from avsr.training.config import from_dict
 
@@ -49,7 +53,9 @@ class RecognizerConfig:
     visual_frontend: str = "small"  # small or resnet18
     visual_channels: list[int] = field(default_factory=lambda: [24, 48, 96])  # of the small one
     encoder: str = "conformer"  # conformer or e_branchformer
-    layers: int = 3
+    stream_layers: int = 0  # that sound and lips have each of their own
+    layers: int = 3  # after they have met
+    fusion: str = "gated"  # gated, concat or cross_attention
     heads: int = 4
     ff_dim: int = 288
     kernel: int = 15  # frames
@@ -64,6 +70,7 @@ class RecognizerConfig:
     drop_audio: float = 0.2  # modality dropout: share of training utterances that are left without sound
     drop_video: float = 0.1
     ctc_weight: float = 0.5
+    stream_ctc_weight: float = 0.0  # of the same CTC on each stream's own encoder (intermediate CTC)
     label_smoothing: float = 0.1
     frame_weight: float = 1.0  # of the frame-level cross-entropy at the start of training
     frame_until: float = 0.6  # share of training by which that weight has fallen to 0
@@ -71,7 +78,21 @@ class RecognizerConfig:
     def __post_init__(self):
         if self.modalities not in STREAMS:
             raise InputError(f"unknown modalities {self.modalities!r}; expected a, v or av")
-        for name in ("ctc_weight", "frame_until", "drop_audio", "drop_video", "dropout", "frontend_dropout"):
+        if self.layers < 1 or self.stream_layers < 0:
+            raise InputError(
+                f"a recogniser needs layers >= 1 and stream_layers >= 0, got {self.layers}, {self.stream_layers}"
+            )
+        if self.stream_ctc_weight > 0 and self.stream_layers == 0:
+            raise InputError("stream_ctc_weight needs streams with encoders of their own: stream_layers is 0")
+        for name in (
+            "ctc_weight",
+            "stream_ctc_weight",
+            "frame_until",
+            "drop_audio",
+            "drop_video",
+            "dropout",
+            "frontend_dropout",
+        ):
             if not 0.0 <= getattr(self, name) <= 1.0:
                 raise InputError(f"{name} is a share between 0 and 1, got {getattr(self, name)}")
         if self.drop_audio + self.drop_video > 1.0:
@@ -112,16 +133,11 @@ class Recognizer(nn.Module):
                 dim, kind=config.visual_frontend, channels=config.visual_channels, dropout=config.frontend_dropout
             )
         if config.modalities == "av":
-            self.fusion = GatedFusion(dim, config.dropout)
-        self.encoder = build_encoder(
-            config.encoder,
-            dim=dim,
-            layers=config.layers,
-            heads=config.heads,
-            ff_dim=config.ff_dim,
-            kernel=config.kernel,
-            dropout=config.dropout,
+            self.fusion = build_fusion(config.fusion, dim=dim, dropout=config.dropout, heads=config.heads)
+        self.stream_encoders = nn.ModuleDict(
+            {m: _encoder(config, config.stream_layers) for m in config.modalities if config.stream_layers > 0}
         )
+        self.encoder = _encoder(config, config.layers)
         self.ctc = build_ctc(config.vocab_size, dim)
         if config.decoder_layers > 0:
             self.decoder = build_decoder(
@@ -167,33 +183,50 @@ class Recognizer(nn.Module):
         Returns:
             (B, T, D) at 25 frames a second, zero at padding, and the lengths (B,) in frames.
         """
+        return self._meet(self._streams(batch, modality), batch["lengths"]), batch["lengths"]
+
+    def _streams(self, batch: dict, modality: str | None = None) -> dict[str, tuple[Tensor, Tensor]]:
+        """Of each stream, a and v, features (B, T, D) and which utterances have it, (B,) bool."""
         has_audio, has_video = self._available(batch, modality)
-        lengths = batch["lengths"]
+        streams = {}
         # training runs both front ends always: every parameter has its gradient on every device
-        audio = video = None
         if self.audio is not None and (self.training or has_audio.any()):
-            audio = self.audio(batch["waveform"], lengths)
+            streams["a"] = self.audio(batch["waveform"], batch["lengths"]), has_audio
         if self.video is not None and (self.training or has_video.any()):
-            video = self.video(batch["lips"], lengths)
+            streams["v"] = self.video(batch["lips"], batch["lengths"]), has_video
+        for m, encoder in self.stream_encoders.items():
+            if m in streams:
+                features, has = streams[m]
+                streams[m] = encoder(features, batch["lengths"]), has
+        return streams
+
+    def _meet(self, streams: dict[str, tuple[Tensor, Tensor]], lengths: Tensor) -> Tensor:
+        """The streams' features, of which one may be missing altogether, fused and encoded: (B, T, D)."""
         if self.fusion is None:
-            features = video if audio is None else audio
+            ((features, _),) = streams.values()
         else:
-            audio = torch.zeros_like(video) if audio is None else audio
-            video = torch.zeros_like(audio) if video is None else video
-            features = self.fusion(audio, video, has_audio, has_video)
-        return self.encoder(features, lengths), lengths
+            other = next(iter(streams.values()))
+            absent = torch.zeros_like(other[0]), torch.zeros_like(other[1])
+            (audio, has_audio), (video, has_video) = (streams.get(m, absent) for m in "av")
+            features = self.fusion(audio, video, has_audio, has_video, padding_mask(lengths, audio.shape[1]))
+        return self.encoder(features, lengths)
 
     def forward(self, batch: dict) -> dict[str, Tensor]:
-        """Return the losses of a batch: loss, ctc, att and frame in nats per token or frame; in eval mode ter too.
+        """Return the losses of a batch: loss, ctc, stream_ctc, att, frame in nats per token or frame; in eval mode ter.
 
         `batch["progress"]` (0 to 1, absent: 0) is how far training has come. `ter` is greedy CTC's token error rate.
         """
         config = self.config
-        encoded, lengths = self.encode(batch)
-        tokens, token_lengths = batch["tokens"], batch["token_lengths"]
+        lengths, tokens, token_lengths = batch["lengths"], batch["tokens"], batch["token_lengths"]
+        streams = self._streams(batch)
+        encoded = self._meet(streams, lengths)
         with torch.autocast(encoded.device.type, enabled=False):
             terms = {"ctc": ctc_loss(self.ctc, encoded, lengths, tokens, token_lengths)}
             loss = terms["ctc"]
+            if config.stream_ctc_weight > 0:
+                each = [self._stream_ctc(*stream, lengths, tokens, token_lengths) for stream in streams.values()]
+                terms["stream_ctc"] = sum(each) / len(each)
+                loss = (1 - config.stream_ctc_weight) * loss + config.stream_ctc_weight * terms["stream_ctc"]
             if self.frame_head is not None:
                 terms["frame"] = self._frame_loss(encoded, batch["frame_labels"])
         if self.decoder is not None:
@@ -206,6 +239,12 @@ class Recognizer(nn.Module):
         if not self.training:
             terms["ter"] = self._token_error_rate(encoded, lengths, tokens, token_lengths)
         return terms
+
+    def _stream_ctc(self, features: Tensor, has: Tensor, lengths: Tensor, tokens: Tensor, token_lengths: Tensor):
+        """CTC loss of one stream's own features, over the utterances that have it."""
+        if not has.any():
+            return 0.0 * features.sum()
+        return ctc_loss(self.ctc, features[has], lengths[has], tokens[has], token_lengths[has])
 
     def _frame_loss(self, encoded: Tensor, frame_labels: Tensor) -> Tensor:
         logits = self.frame_head(encoded).flatten(0, 1)
@@ -258,3 +297,15 @@ class Recognizer(nn.Module):
                 f"{config.vocab_size}; they come from different trainings"
             )
         return model.eval()
+
+
+def _encoder(config: RecognizerConfig, layers: int) -> PaddedEncoder:
+    return build_encoder(
+        config.encoder,
+        dim=config.dim,
+        layers=layers,
+        heads=config.heads,
+        ff_dim=config.ff_dim,
+        kernel=config.kernel,
+        dropout=config.dropout,
+    )
