@@ -32,8 +32,9 @@ from avsr.models.espnet import (
     ctc_loss,
     padding_mask,
 )
-from avsr.models.frontends import AudioFrontend, VideoFrontend
-from avsr.models.fusion import build_fusion
+from avsr.models.frontends import CONTEXT_FRAMES, AudioFrontend, VideoFrontend
+from avsr.models.fusion import CROSS_FRAMES, build_fusion
+from avsr.models.view import ViewConfig, audio_view, encoder_view
 from avsr.training.checkpoint import load_pretrained, load_weights, model_card, save_pretrained
 from avsr.training.config import from_dict
 
@@ -42,8 +43,8 @@ STREAMS = {"a": "audio", "v": "video", "av": "audio and video"}
 
 
 @dataclass
-class RecognizerConfig:
-    """What a recogniser is made of; stored in its checkpoint."""
+class RecognizerConfig(ViewConfig):
+    """What a recogniser is made of; stored in its checkpoint. A bounded view makes streaming possible."""
 
     modalities: str = "av"  # a, v or av: the front ends it has
     vocab_size: int = 0  # tokens, blank and <sos/eos> included; 0: filled in from the tokenizer
@@ -75,7 +76,19 @@ class RecognizerConfig:
     frame_weight: float = 1.0  # of the frame-level cross-entropy at the start of training
     frame_until: float = 0.6  # share of training by which that weight has fallen to 0
 
+    @property
+    def view_frames(self) -> tuple[int, int] | None:
+        """Video frames before and after its own that a frame's posteriors depend on; None where they depend on all."""
+        if self.attention is None or ("a" in self.modalities and self.statistics is None):
+            return None
+        views = [audio_view(self.statistics)] if "a" in self.modalities else []
+        views += [(CONTEXT_FRAMES // 2, CONTEXT_FRAMES // 2)] if "v" in self.modalities else []
+        encoders = encoder_view(self.encoder, self.stream_layers + self.layers, self.kernel, self.attention)
+        meeting = CROSS_FRAMES if self.modalities == "av" and self.fusion == "cross_attention" else 0
+        return tuple(max(view[side] for view in views) + encoders[side] + meeting for side in (0, 1))
+
     def __post_init__(self):
+        super().__post_init__()
         if self.modalities not in STREAMS:
             raise InputError(f"unknown modalities {self.modalities!r}; expected a, v or av")
         if self.layers < 1 or self.stream_layers < 0:
@@ -121,6 +134,7 @@ class Recognizer(nn.Module):
                 dim,
                 kind=config.audio_frontend,
                 dropout=config.frontend_dropout,
+                statistics=config.statistics,
                 spec_augment={
                     "freq_masks": config.freq_masks,
                     "freq_width": config.freq_mask_bins,
@@ -308,4 +322,5 @@ def _encoder(config: RecognizerConfig, layers: int) -> PaddedEncoder:
         ff_dim=config.ff_dim,
         kernel=config.kernel,
         dropout=config.dropout,
+        attention=config.attention,
     )
