@@ -1,4 +1,4 @@
-"""The command line `avsr`: prepare, noise, tokenizer, train, transcribe, score."""
+"""The command line `avsr`: prepare, noise, corrupt, tokenizer, train, transcribe, score."""
 
 import argparse
 import json
@@ -7,6 +7,7 @@ import os
 import sys
 from pathlib import Path
 
+from avsr.data.corrupt import CORRUPTIONS
 from avsr.errors import InputError, exit_status
 
 REPOSITORY = Path(__file__).resolve().parents[1]
@@ -52,6 +53,18 @@ def _noise(args: argparse.Namespace) -> None:
         path = Path(args.out) / f"{args.kind}_{snr_db:g}dB.jsonl"
         write_noise_manifest(path, lines)
         print(f"{path}: {len(lines)} utterances, hash {noise_hash(lines)[:16]}")
+
+
+def _corrupt(args: argparse.Namespace) -> None:
+    from avsr.data.corrupt import corruption_hash, make_corruption_manifest, write_corruption_manifest
+    from avsr.data.manifest import read_manifest
+
+    rows = read_manifest(args.manifest, need=(), check_files=False)
+    for severity in args.severity:
+        lines = make_corruption_manifest(rows, kind=args.kind, severity=severity, seed=args.seed)
+        path = Path(args.out) / f"{args.kind}_{severity:g}.jsonl"
+        write_corruption_manifest(path, lines)
+        print(f"{path}: {len(lines)} utterances, hash {corruption_hash(lines)[:16]}")
 
 
 def _tokenizer(args: argparse.Namespace) -> None:
@@ -116,6 +129,15 @@ def build_parser() -> argparse.ArgumentParser:
     sub.add_argument("--seed", type=int, default=0)
     sub.add_argument("--out", required=True, help="folder; one KIND_SNRdB.jsonl for each SNR")
     sub.set_defaults(run=_noise)
+
+    sub = commands.add_parser("corrupt", help="a corruption manifest: what befalls each utterance's lips or sound")
+    sub.add_argument("manifest")
+    sub.add_argument("--kind", choices=tuple(CORRUPTIONS), required=True)
+    units = "; ".join(f"{kind}: {corruption.unit}" for kind, corruption in CORRUPTIONS.items())
+    sub.add_argument("--severity", type=float, nargs="+", required=True, help=units)
+    sub.add_argument("--seed", type=int, default=0)
+    sub.add_argument("--out", required=True, help="folder; one KIND_SEVERITY.jsonl for each severity")
+    sub.set_defaults(run=_corrupt)
 
     sub = commands.add_parser("tokenizer", help="a tokenizer from manifests' texts")
     sub.add_argument("manifests", nargs="+", metavar="manifest")

@@ -97,14 +97,21 @@ def decode_manifest(
     config: DecodeConfig,
     *,
     noise_lines: list[dict] | None = None,
+    corruption_lines: list[dict] | None = None,
     out: str | Path | None = None,
 ) -> dict[str, Hypothesis]:
-    """Decode manifest rows, in the noise of a noise manifest where one is given; texts in the rows are not looked at.
+    """Decode manifest rows, in the noise and corrupted by the lines of manifests, where given; texts aren't looked at.
 
     Returns:
         Hypotheses by utt_id, in the rows' order. `out` (hyp.jsonl) gets them a line each: utt_id, text, score.
     """
-    dataset = UtteranceDataset(list(rows), None, noise_lines=noise_lines, modalities=model.usable(config.modality))
+    dataset = UtteranceDataset(
+        list(rows),
+        None,
+        noise_lines=noise_lines,
+        corruption_lines=corruption_lines,
+        modalities=model.usable(config.modality),
+    )
     lengths = [frames_of(round(row["duration_s"] * SAMPLE_RATE)) for row in rows]
     sampler = BucketBatchSampler(
         lengths,

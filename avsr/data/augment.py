@@ -1,4 +1,4 @@
-"""Augmentation for training: lips (crop, flip, zoom, rotation, light, time masks) and noise on speech."""
+"""Augmentation for training: lips (crop, flip, zoom, rotation, light, time masks), noise on speech, corruption."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -7,6 +7,7 @@ import numpy as np
 import torch
 from torch.nn import functional
 
+from avsr.data.corrupt import CORRUPTIONS, draw_corruption
 from avsr.data.noise import KINDS, make_babble, mix_at_snr, pink_noise, recorded_noise, white_noise
 from avsr.errors import InputError
 from avsr.media.timing import FPS
@@ -34,6 +35,9 @@ class AugmentConfig:
     noise_weights: list[float] = field(default_factory=lambda: [0.6, 0.2, 0.2])
     noise_files: list[str] = field(default_factory=list)  # for the kind "recorded"
     babble_talkers: int = 6
+
+    corrupt_share: float = 0.0  # of clips that get one of `corruptions`, at a severity uniform in its kind's range
+    corruptions: list[str] = field(default_factory=lambda: list(CORRUPTIONS))
 
 
 def centre_crop(lips: np.ndarray) -> np.ndarray:
@@ -133,6 +137,34 @@ class NoiseAugment:
             return make_babble(self.talkers, n_samples, rng, self.config.babble_talkers)
         path = self.config.noise_files[rng.integers(len(self.config.noise_files))]
         return recorded_noise(self.read(path), path, n_samples, rng)
+
+
+class CorruptAugment:
+    """Draw what corrupts a clip of training, or nothing.
+
+    Raises:
+        InputError: unknown kinds, a share that isn't one, a share of no kinds.
+    """
+
+    def __init__(self, config: AugmentConfig) -> None:
+        unknown = sorted(set(config.corruptions) - set(CORRUPTIONS))
+        if unknown:
+            raise InputError(f"corruptions: unknown {unknown[0]!r}; expected some of {', '.join(CORRUPTIONS)}.")
+        _check_share("corrupt_share", config.corrupt_share)
+        if config.corrupt_share > 0 and not config.corruptions:
+            raise InputError(f"corrupt_share is {config.corrupt_share}: list in corruptions what it is a share of.")
+        self.config = config
+
+    def __call__(self, rng: np.random.Generator) -> dict | None:
+        """A line for `corrupt_lips` and `corrupt_sound`."""
+        if rng.random() >= self.config.corrupt_share:
+            return None
+        return draw_corruption(self.config.corruptions, rng)
+
+
+def _check_share(name: str, share: float) -> None:
+    if not 0 <= share <= 1:
+        raise InputError(f"{name} is a share between 0 and 1, got {share}.")
 
 
 def _similarity_crop(lips: np.ndarray, top: int, left: int, scale: float, angle: float) -> torch.Tensor:

@@ -5,8 +5,6 @@ A noise manifest is JSON lines, one per utterance: `utt_id kind sources snr_db s
 noise; `noise_hash` is what to publish beside a result.
 """
 
-import hashlib
-import json
 import math
 import os
 from collections.abc import Callable, Sequence
@@ -14,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
+from avsr.data.conditions import is_count, is_number, lines_hash, parse_object, read_lines, utterance_seed
 from avsr.errors import InputError
 from avsr.files import write_jsonl
 from avsr.media.audio import read_audio
@@ -123,7 +122,7 @@ def make_noise_manifest(
     lines = []
     for row in rows:
         utt_id = row["utt_id"]
-        line_seed = _utterance_seed(seed, utt_id)
+        line_seed = utterance_seed(seed, utt_id)
         rng = np.random.default_rng(line_seed)
         sources: list[list] = []
         if kind == "babble":
@@ -164,11 +163,16 @@ def load_noise(line: dict, n_samples: int, read: Callable[[str], np.ndarray] = r
 
 def noise_hash(lines: list[dict]) -> str:
     """SHA-256 of a noise manifest: the same for the same noise, wherever its files lie and however it is sorted."""
-    canonical = [
-        {**line, "snr_db": float(line["snr_db"]), "sources": [[Path(p).name, offset] for p, offset in line["sources"]]}
-        for line in sorted(lines, key=lambda line: line["utt_id"])
-    ]
-    return hashlib.sha256(json.dumps(canonical, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+    return lines_hash(
+        [
+            {
+                **line,
+                "snr_db": float(line["snr_db"]),
+                "sources": [[Path(p).name, offset] for p, offset in line["sources"]],
+            }
+            for line in lines
+        ]
+    )
 
 
 def write_noise_manifest(path: str | Path, lines: list[dict]) -> None:
@@ -193,60 +197,33 @@ def read_noise_manifest(path: str | Path) -> list[dict]:
         InputError: naming file and line: missing file, not JSON, wrong keys or types, unknown kind, a utt_id twice, a
             source that doesn't exist.
     """
-    path = Path(path)
-    if not path.is_file():
-        raise InputError(f"{path}: no such noise manifest.")
-    folder = os.path.abspath(path.parent)
-    lines: dict[str, dict] = {}
-    with open(path, "rb") as content:
-        for number, text in enumerate(content, start=1):
-            if not text.strip():
-                continue
-            where = f"{path}:{number}"
-            line = _parse_noise_line(text, where)
-            if line["utt_id"] in lines:
-                raise InputError(f"{where}: utt_id {line['utt_id']!r} has a noise already.")
-            for source in line["sources"]:
-                source[0] = os.path.normpath(os.path.join(folder, source[0]))
-                if not os.path.exists(source[0]):
-                    raise InputError(f"{where}: {line['utt_id']}: noise file {source[0]} doesn't exist.")
-            lines[line["utt_id"]] = line
-    if not lines:
-        raise InputError(f"{path} has no lines; expected one noise an utterance.")
-    return list(lines.values())
+    folder = os.path.abspath(Path(path).parent)
+
+    def parse(text: bytes, where: str) -> dict:
+        line = _parse_noise_line(text, where)
+        for source in line["sources"]:
+            source[0] = os.path.normpath(os.path.join(folder, source[0]))
+            if not os.path.exists(source[0]):
+                raise InputError(f"{where}: {line['utt_id']}: noise file {source[0]} doesn't exist.")
+        return line
+
+    return read_lines(path, "noise", parse)
 
 
 def _parse_noise_line(text: bytes, where: str) -> dict:
-    try:
-        line = json.loads(text)
-    except ValueError as error:
-        raise InputError(f"{where}: not a line of JSON ({error}).") from error
-    if not isinstance(line, dict) or set(line) != set(NOISE_FIELDS):
-        raise InputError(f"{where}: expected an object with exactly the keys {', '.join(NOISE_FIELDS)}.")
+    line = parse_object(text, where, NOISE_FIELDS)
     if line["kind"] not in KINDS:
         raise InputError(f"{where}: noise kind {line['kind']!r}: expected one of {', '.join(KINDS)}.")
     snr_db, seed = line["snr_db"], line["seed"]
-    if not _is_number(snr_db) or not math.isfinite(snr_db) or not _is_count(seed):
+    if not is_number(snr_db) or not is_count(seed):
         raise InputError(f"{where}: snr_db must be a number and seed a count, found {snr_db!r} and {seed!r}.")
     sources = line["sources"]
     are_pairs = isinstance(sources, list) and all(isinstance(s, list) and len(s) == 2 for s in sources)
-    if not are_pairs or not all(isinstance(p, str) and _is_count(offset) for p, offset in sources):
+    if not are_pairs or not all(isinstance(p, str) and is_count(offset) for p, offset in sources):
         raise InputError(f"{where}: sources must be a list of [path, offset_samples], found {sources!r}.")
     if (line["kind"] in ("babble", "recorded")) != bool(sources):
         raise InputError(f"{where}: {line['kind']} noise with {len(sources)} sources.")
     return line
-
-
-def _is_number(value) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
-
-
-def _is_count(value) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and value >= 0
-
-
-def _utterance_seed(seed: int, utt_id: str) -> int:
-    return int.from_bytes(hashlib.sha256(f"{seed} {utt_id}".encode()).digest()[:6], "big")
 
 
 def _sounding_offset(waveform: np.ndarray, path: str, rng: np.random.Generator) -> int:

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from avsr import cli
+from avsr.data.corrupt import read_corruption_manifest
 from avsr.data.manifest import write_manifest
 from avsr.data.noise import read_noise_manifest
 from avsr.data.text import load_tokenizer
@@ -32,6 +33,17 @@ def test_noise_writes_a_manifest_for_each_snr(manifest, tmp_path, capsys):
         lines = read_noise_manifest(tmp_path / "noise" / f"babble_{snr_db}dB.jsonl")
         assert [line["snr_db"] for line in lines] == [snr_db] * 3
     assert capsys.readouterr().out.count("3 utterances, hash") == 2
+
+
+def test_corrupt_writes_a_manifest_for_each_severity(manifest, tmp_path, capsys):
+    options = ["--kind", "offset", "--severity", "0", "-2", "--seed", "4", "--out", str(tmp_path / "corrupt")]
+    assert cli.main(["corrupt", str(manifest), *options]) == 0
+    for severity in (0, -2):
+        lines = read_corruption_manifest(tmp_path / "corrupt" / f"offset_{severity}.jsonl")
+        assert [(line["utt_id"], line["severity"]) for line in lines] == [(f"u{i}", severity) for i in range(3)]
+    assert capsys.readouterr().out.count("3 utterances, hash") == 2
+    assert cli.main(["corrupt", str(manifest), "--kind", "blank", "--severity", "2", "--out", str(tmp_path)]) == 2
+    assert "severity 2.0 of blank: expected a number from 0 to 1" in capsys.readouterr().err
 
 
 def test_tokenizer_covers_all_manifests(manifest, tmp_path):

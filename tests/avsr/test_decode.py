@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 
+from avsr.data.corrupt import make_corruption_manifest
 from avsr.data.dataset import UtteranceDataset, collate
 from avsr.data.text import train_tokenizer
 from avsr.decode import DecodeConfig, Transcriber, decode_batch, decode_manifest
@@ -117,6 +118,18 @@ def test_noise_of_a_manifest_is_mixed_in(model, rows):
     config = DecodeConfig("greedy", modality="a")
     clean, noisy = decode_manifest(model, rows, config), decode_manifest(model, rows, config, noise_lines=noise)
     assert texts(clean.values()) == TEXTS != texts(noisy.values())
+
+
+def test_corruption_of_a_manifest_is_what_is_seen_and_heard(model, rows):
+    def read(kind, modality, severity=1.0):
+        lines = make_corruption_manifest(rows, kind=kind, severity=severity, seed=0)
+        found = decode_manifest(model, rows, DecodeConfig("greedy", modality=modality), corruption_lines=lines)
+        return texts(found.values())
+
+    assert read("blank", "a") == read("gaps", "v") == read("offset", "v", 0) == TEXTS
+    for kind in ("blank", "frozen"):
+        assert read(kind, "v") != TEXTS
+    assert read("gaps", "a") != TEXTS
 
 
 def test_files_are_transcribed_from_a_checkpoint(model, rows, tmp_path):

@@ -1,11 +1,11 @@
-"""avsr.data.augment: geometry against a plain loop, explicit randomness, and the share and level of noise."""
+"""avsr.data.augment: geometry against a plain loop, explicit randomness, shares and levels of what disturbs."""
 
 import dataclasses
 
 import numpy as np
 import pytest
 
-from avsr.data.augment import AugmentConfig, LipAugment, NoiseAugment, centre_crop
+from avsr.data.augment import AugmentConfig, CorruptAugment, LipAugment, NoiseAugment, centre_crop
 from avsr.errors import InputError
 
 STILL = AugmentConfig(
@@ -169,3 +169,26 @@ def test_noise_repeats_with_its_generator():
 def test_bad_noise_settings_are_named(fields, message):
     with pytest.raises(InputError, match=message):
         NoiseAugment(AugmentConfig(**fields), [speech()], read=None)
+
+
+def test_a_share_of_clips_is_corrupted_by_the_kinds_named():
+    rng = np.random.default_rng(0)
+    augment = CorruptAugment(AugmentConfig(corrupt_share=0.3, corruptions=["frozen", "gaps"]))
+    lines = [augment(rng) for _ in range(1000)]
+    assert np.mean([line is not None for line in lines]) == pytest.approx(0.3, abs=0.04)
+    assert {line["kind"] for line in lines if line is not None} == {"frozen", "gaps"}
+    assert all(CorruptAugment(AugmentConfig())(rng) is None for _ in range(100))
+    assert all(CorruptAugment(AugmentConfig(corrupt_share=1.0))(rng) is not None for _ in range(100))
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"corruptions": ["fog"]}, "corruptions: unknown 'fog'; expected some of occluder"),
+        ({"corrupt_share": 1.5}, "corrupt_share is a share between 0 and 1, got 1.5"),
+        ({"corrupt_share": 0.5, "corruptions": []}, "corrupt_share is 0.5: list in corruptions"),
+    ],
+)
+def test_bad_corruption_settings_are_named(fields, message):
+    with pytest.raises(InputError, match=message):
+        CorruptAugment(AugmentConfig(**fields))
