@@ -11,6 +11,7 @@ from avsr.data.corrupt import CORRUPTIONS
 from avsr.errors import InputError, exit_status
 
 REPOSITORY = Path(__file__).resolve().parents[1]
+NOISE_KINDS = ("babble", "recorded", "white", "pink", "talker", "none")  # as avsr.data.noise, which imports torch
 DEFAULT_CHECKPOINTS = ("egs/grid/exp/default/recognizer_av/checkpoint", "egs/mini/exp/default/recognizer_av/checkpoint")
 
 
@@ -46,11 +47,11 @@ def _noise(args: argparse.Namespace) -> None:
 
     rows = read_manifest(args.manifest)
     babble_rows = read_manifest(args.babble) if args.babble is not None else None
+    sources = {"babble_rows": babble_rows, "noise_paths": args.noise, "rir_paths": args.rir}
     for snr_db in args.snr_db:
-        lines = make_noise_manifest(
-            rows, kind=args.kind, snr_db=snr_db, seed=args.seed, babble_rows=babble_rows, noise_paths=args.noise
-        )
-        path = Path(args.out) / f"{args.kind}_{snr_db:g}dB.jsonl"
+        lines = make_noise_manifest(rows, kind=args.kind, snr_db=snr_db, seed=args.seed, **sources)
+        name = [] if snr_db is None else [args.kind, f"{snr_db:g}dB"]
+        path = Path(args.out) / f"{'_'.join(name + ['reverb'] * bool(args.rir))}.jsonl"
         write_noise_manifest(path, lines)
         print(f"{path}: {len(lines)} utterances, hash {noise_hash(lines)[:16]}")
 
@@ -122,12 +123,15 @@ def build_parser() -> argparse.ArgumentParser:
 
     sub = commands.add_parser("noise", help="a noise manifest: which noise each utterance gets, and where it starts")
     sub.add_argument("manifest")
-    sub.add_argument("--kind", choices=("babble", "recorded", "white", "pink"), required=True)
-    sub.add_argument("--snr_db", type=float, nargs="+", required=True)
-    sub.add_argument("--babble", help="manifest whose utterances are the babble's talkers")
+    sub.add_argument("--kind", choices=NOISE_KINDS, required=True, help="none: only the rooms of --rir")
+    sub.add_argument("--snr_db", type=float, nargs="+", default=[None], help="of every kind but none")
+    sub.add_argument("--babble", help="manifest whose utterances are the babble's talkers, or the talker's")
     sub.add_argument("--noise", nargs="+", help="recorded noise files")
+    sub.add_argument("--rir", nargs="+", help="impulse responses of the rooms that the speech is heard in")
     sub.add_argument("--seed", type=int, default=0)
-    sub.add_argument("--out", required=True, help="folder; one KIND_SNRdB.jsonl for each SNR")
+    sub.add_argument(
+        "--out", required=True, help="folder; one KIND_SNRdB.jsonl for each SNR, with --rir KIND_SNRdB_reverb.jsonl"
+    )
     sub.set_defaults(run=_noise)
 
     sub = commands.add_parser("corrupt", help="a corruption manifest: what befalls each utterance's lips or sound")

@@ -17,7 +17,7 @@ from avsr.data.augment import CROP, AugmentConfig, CorruptAugment, LipAugment, N
 from avsr.data.batching import BucketBatchSampler
 from avsr.data.corrupt import corrupt_lips, corrupt_sound
 from avsr.data.manifest import read_manifest
-from avsr.data.noise import load_noise, mix_at_snr, read_noise_manifest
+from avsr.data.noise import disturb, read_noise_manifest, voice_of
 from avsr.data.text import Tokenizer, load_tokenizer
 from avsr.errors import InputError
 from avsr.media.audio import check_waveform, read_audio
@@ -107,7 +107,8 @@ class UtteranceDataset(Dataset):
         if augment is not None:
             talkers = _Talkers([path for path in self._audio if path is not None], self._waveform)
             self._lip_augment = LipAugment(augment)
-            self._noise_augment = NoiseAugment(augment, talkers, self._waveform)
+            voices = [voice_of(row) for row, path in zip(rows, self._audio, strict=True) if path is not None]
+            self._noise_augment = NoiseAugment(augment, talkers, self._waveform, voices)
             self._corrupt_augment = CorruptAugment(augment)
 
     def __len__(self) -> int:
@@ -157,11 +158,9 @@ class UtteranceDataset(Dataset):
 
     def _disturb(self, waveform: np.ndarray, row: dict, rng: np.random.Generator) -> np.ndarray:
         if self._noise is not None:
-            line = self._noise[row["utt_id"]]
-            noise = load_noise(line, len(waveform), read=self._waveform)
-            return mix_at_snr(waveform, noise, line["snr_db"])
+            return disturb(waveform, self._noise[row["utt_id"]], read=self._waveform)
         if self._noise_augment is not None:
-            return self._noise_augment(waveform, rng)
+            return self._noise_augment(waveform, rng, voice_of(row))
         return waveform
 
     def _corruption_of(self, row: dict, rng: np.random.Generator) -> dict | None:

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from avsr import cli
+from avsr.data import noise
 from avsr.data.corrupt import read_corruption_manifest
 from avsr.data.manifest import write_manifest
 from avsr.data.noise import read_noise_manifest
@@ -33,6 +34,22 @@ def test_noise_writes_a_manifest_for_each_snr(manifest, tmp_path, capsys):
         lines = read_noise_manifest(tmp_path / "noise" / f"babble_{snr_db}dB.jsonl")
         assert [line["snr_db"] for line in lines] == [snr_db] * 3
     assert capsys.readouterr().out.count("3 utterances, hash") == 2
+
+
+def test_noise_in_rooms_and_rooms_alone(manifest, tmp_path, capsys):
+    write_wav(tmp_path / "rir.wav", 0.5 ** np.arange(30))
+    shared = [str(manifest), "--rir", str(tmp_path / "rir.wav"), "--out", str(tmp_path / "noise")]
+    assert cli.main(["noise", *shared, "--kind", "talker", "--snr_db", "0"]) == 0
+    assert cli.main(["noise", *shared, "--kind", "none"]) == 0
+    for name, snr_db in (("talker_0dB_reverb", 0.0), ("reverb", None)):
+        lines = read_noise_manifest(tmp_path / "noise" / f"{name}.jsonl")
+        assert [(line["snr_db"], line["rir"]) for line in lines] == [(snr_db, str(tmp_path / "rir.wav"))] * 3
+    assert cli.main(["noise", *shared, "--kind", "white"]) == 2
+    assert "snr_db must be a finite number" in capsys.readouterr().err
+
+
+def test_noise_kinds_are_those_of_noise():
+    assert (*noise.KINDS, noise.ROOM_ONLY) == cli.NOISE_KINDS
 
 
 def test_corrupt_writes_a_manifest_for_each_severity(manifest, tmp_path, capsys):
