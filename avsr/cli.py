@@ -5,6 +5,7 @@ import json
 import logging
 import os
 import sys
+from dataclasses import asdict
 from pathlib import Path
 
 from avsr.data.corrupt import CORRUPTIONS
@@ -12,6 +13,7 @@ from avsr.errors import InputError, exit_status
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 NOISE_KINDS = ("babble", "recorded", "white", "pink", "talker", "none")  # as avsr.data.noise, which imports torch
+DRAWS = 10_000  # of the bootstrap behind `avsr score`
 DEFAULT_CHECKPOINTS = ("egs/grid/exp/default/recognizer_av/checkpoint", "egs/mini/exp/default/recognizer_av/checkpoint")
 
 
@@ -101,12 +103,44 @@ def _transcribe(args: argparse.Namespace) -> None:
 
 def _score(args: argparse.Namespace) -> None:
     from avsr.data.manifest import read_manifest
-    from avsr.files import read_jsonl
-    from avsr.score import espnet_table, score
+    from avsr.score import NORMALIZERS, confusion_table, espnet_table, read_texts, score
+    from avsr.significance import char_tally, difference, interval, word_tally
 
     refs = {row["utt_id"]: row["text"] for row in read_manifest(args.manifest, need=("text",), check_files=False)}
-    hyps = {row["utt_id"]: row["text"] for row in read_jsonl(args.hyp)}
-    print(espnet_table({Path(args.hyp).parent.name or "hyp": score(refs, hyps)}))
+    paths = [args.hyp] if args.against is None else [args.hyp, args.against]
+    names = [Path(path).parent.name or Path(path).stem for path in paths]
+    if len(set(names)) < len(paths):
+        names = paths
+    scores = {name: score(refs, read_texts(path), args.normalizer) for name, path in zip(names, paths, strict=True)}
+    if len(scores) < len(paths):
+        raise InputError(f"--against {args.against}: it is the file that it would be compared with; name another.")
+    tallies = {"WER": word_tally, "CER": char_tally}
+    gains = {}
+    if args.against is not None:
+        ours, other = scores.values()
+        gains = {rate: difference(tally(other), tally(ours), draws=DRAWS) for rate, tally in tallies.items()}
+    if args.json:
+        systems = {}
+        for name, one in scores.items():
+            ends = {rate: [float(end) for end in interval(tally(one), draws=DRAWS)] for rate, tally in tallies.items()}
+            shown = one.confusions()[: args.confusions]
+            systems[name] = {**one.as_dict(), "intervals": ends, "confusions": shown}
+        found = {"manifest": args.manifest, "systems": systems, "draws": DRAWS}
+        print(json.dumps(found | {"differences": {rate: asdict(gain) for rate, gain in gains.items()}}, indent=2))
+        return
+    print(f"normaliser {args.normalizer}: {NORMALIZERS[args.normalizer].said}\n")
+    for rate, unit in (("WER", "word"), ("CER", "char")):
+        print(f"{rate}\n\n{espnet_table(scores, unit)}")
+    for rate, gain in gains.items():
+        print(
+            f"{rate} of {names[0]} − {names[1]}: {gain.difference:+.1f} points, 95 % "
+            f"[{gain.low:+.1f}, {gain.high:+.1f}], p = {gain.p:.2g} (paired bootstrap over utterances, {DRAWS:,} draws)"
+        )
+    for name, one in scores.items():
+        if args.confusions:
+            print(f"\n{name}: confusions of words\n\n{confusion_table(one, args.confusions)}")
+        if args.alignments:
+            print(f"\n{name}: alignments\n\n{one.alignments}")
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -165,9 +199,16 @@ def build_parser() -> argparse.ArgumentParser:
     sub.add_argument("--json", action="store_true", help="one JSON object a line")
     sub.set_defaults(run=_transcribe)
 
-    sub = commands.add_parser("score", help="ESPnet's table of a hyp.jsonl against a manifest")
+    sub = commands.add_parser("score", help="ESPnet's tables of a hyp.jsonl against a manifest")
     sub.add_argument("hyp")
     sub.add_argument("manifest")
+    sub.add_argument(
+        "--against", metavar="HYP", help="another system's hyp.jsonl: the difference, with its interval and p"
+    )
+    sub.add_argument("--normalizer", choices=("lower", "none"), default="lower", help="of both sides' texts")
+    sub.add_argument("--confusions", type=int, default=0, metavar="N", help="show the N most frequent")
+    sub.add_argument("--alignments", action="store_true", help="show every utterance's")
+    sub.add_argument("--json", action="store_true", help="figures, intervals, differences and confusions as JSON")
     sub.set_defaults(run=_score)
     return parser
 

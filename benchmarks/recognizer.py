@@ -21,7 +21,7 @@ from avsr.files import read_jsonl, write_json, write_text
 from avsr.models.recognizer import Recognizer
 from avsr.parallel import worker_pool
 from avsr.score import espnet_table, score
-from benchmarks.significance import difference, interval, word_tally
+from avsr.significance import difference, interval, word_tally
 
 
 @dataclass(frozen=True)

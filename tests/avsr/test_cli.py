@@ -79,6 +79,64 @@ def test_score_prints_espnets_table(manifest, tmp_path, capsys):
     assert "|run|3|18|94.4|5.6|0.0|0.0|5.6|33.3|" in capsys.readouterr().out
 
 
+@pytest.fixture
+def two_systems(tmp_path):
+    """Hypotheses of 40 utterances by two systems, in folders of the same name, and their manifest."""
+    rows, wrong = [], {"a": 0.2, "b": 0.5}
+    rng = np.random.default_rng(0)
+    for i in range(40):
+        rows.append({"utt_id": f"u{i}", "text": "Set white at b two now"})
+    write_manifest(tmp_path / "texts.jsonl", rows)
+    for name, error in wrong.items():
+        path = tmp_path / name / "test" / "hyp.jsonl"
+        path.parent.mkdir(parents=True)
+        lines = []
+        for i in range(40):
+            heard = [
+                w if rng.random() > error else {"b": "p", "two": "q"}.get(w, "")
+                for w in ("set", "white", "at", "b", "two", "now")
+            ]
+            lines.append(json.dumps({"utt_id": f"u{i}", "text": " ".join(heard), "score": -1.0}) + "\n")
+        path.write_text("".join(lines))
+    return tmp_path / "a" / "test" / "hyp.jsonl", tmp_path / "b" / "test" / "hyp.jsonl", tmp_path / "texts.jsonl"
+
+
+def test_score_compares_two_systems(two_systems, capsys):
+    a, b, manifest = map(str, two_systems)
+    assert cli.main(["score", a, manifest, "--against", b, "--confusions", "3", "--alignments", "--json"]) == 0
+    said = json.loads(capsys.readouterr().out)
+    first, second = said["systems"][a], said["systems"][b]
+    gain = said["differences"]["WER"]
+    assert gain["difference"] == pytest.approx(first["word"]["err"] - second["word"]["err"]) and gain["difference"] < 0
+    assert gain["low"] < gain["difference"] < gain["high"] < 0 and gain["p"] == pytest.approx(2 / 10_001)
+    assert said["differences"]["CER"]["difference"] < 0
+    low, high = first["intervals"]["WER"]
+    assert low < first["word"]["err"] < high
+    assert ["b", "p"] in [pair[:2] for pair in second["confusions"]] and len(second["confusions"]) == 3
+
+    assert cli.main(["score", b, manifest, "--against", a, "--confusions", "3", "--alignments"]) == 0
+    text = capsys.readouterr().out
+    assert f"WER of {b} − {a}: {-gain['difference']:+.1f} points" in text and "p = 0.0002" in text
+    assert "normaliser lower" in text and "WER\n" in text and "CER\n" in text
+    assert "|reference|taken for|times|" in text and text.count("REF:") == 80
+
+    assert cli.main(["score", a, manifest, "--against", a]) == 2
+    assert "it is the file that it would be compared with" in capsys.readouterr().err
+
+
+def test_score_names_its_normaliser(two_systems, capsys):
+    a, _, manifest = map(str, two_systems)
+    wers = []
+    for name in ("lower", "none"):
+        assert cli.main(["score", a, manifest, "--normalizer", name, "--json"]) == 0
+        [one] = json.loads(capsys.readouterr().out)["systems"].values()
+        assert one["normalizer"] == name
+        wers.append(one["word"]["err"])
+    assert wers[0] < wers[1]  # "Set" is not "set"
+    assert cli.main(["score", a, manifest, "--normalizer", "none"]) == 0
+    assert "normaliser none: texts as they are" in capsys.readouterr().out
+
+
 def test_bad_input_is_one_line_and_status_2(tmp_path, capsys):
     assert cli.main(["score", str(tmp_path / "hyp.jsonl"), str(tmp_path / "none.jsonl")]) == 2
     err = capsys.readouterr().err
