@@ -103,8 +103,8 @@ def _transcribe(args: argparse.Namespace) -> None:
 
 def _score(args: argparse.Namespace) -> None:
     from avsr.data.manifest import read_manifest
-    from avsr.score import NORMALIZERS, confusion_table, espnet_table, read_texts, score
-    from avsr.significance import char_tally, difference, interval, word_tally
+    from avsr.score import read_texts, score
+    from avsr.significance import RATES, difference
 
     refs = {row["utt_id"]: row["text"] for row in read_manifest(args.manifest, need=("text",), check_files=False)}
     paths = [args.hyp] if args.against is None else [args.hyp, args.against]
@@ -114,30 +114,38 @@ def _score(args: argparse.Namespace) -> None:
     scores = {name: score(refs, read_texts(path), args.normalizer) for name, path in zip(names, paths, strict=True)}
     if len(scores) < len(paths):
         raise InputError(f"--against {args.against}: it is the file that it would be compared with; name another.")
-    tallies = {"WER": word_tally, "CER": char_tally}
     gains = {}
     if args.against is not None:
         ours, other = scores.values()
-        gains = {rate: difference(tally(other), tally(ours), draws=DRAWS) for rate, tally in tallies.items()}
-    if args.json:
-        systems = {}
-        for name, one in scores.items():
-            ends = {rate: [float(end) for end in interval(tally(one), draws=DRAWS)] for rate, tally in tallies.items()}
-            shown = one.confusions()[: args.confusions]
-            systems[name] = {**one.as_dict(), "intervals": ends, "confusions": shown}
-        found = {"manifest": args.manifest, "systems": systems, "draws": DRAWS}
-        print(json.dumps(found | {"differences": {rate: asdict(gain) for rate, gain in gains.items()}}, indent=2))
-        return
+        gains = {rate: difference(tally(other), tally(ours), draws=DRAWS) for rate, tally in RATES.items()}
+    (_print_json if args.json else _print_tables)(args, scores, gains)
+
+
+def _print_json(args: argparse.Namespace, scores: dict, gains: dict) -> None:
+    from avsr.significance import RATES, interval
+
+    systems = {}
+    for name, one in scores.items():
+        ends = {rate: [float(end) for end in interval(tally(one), draws=DRAWS)] for rate, tally in RATES.items()}
+        systems[name] = {**one.as_dict(), "intervals": ends, "confusions": one.confusions()[: args.confusions]}
+    found = {"manifest": args.manifest, "draws": DRAWS, "systems": systems}
+    found["differences"] = {rate: asdict(gain) for rate, gain in gains.items()}
+    print(json.dumps(found, indent=2, ensure_ascii=False))
+
+
+def _print_tables(args: argparse.Namespace, scores: dict, gains: dict) -> None:
+    from avsr.score import NORMALIZERS, confusion_table, espnet_table
+
     print(f"normaliser {args.normalizer}: {NORMALIZERS[args.normalizer].said}\n")
     for rate, unit in (("WER", "word"), ("CER", "char")):
         print(f"{rate}\n\n{espnet_table(scores, unit)}")
     for rate, gain in gains.items():
         print(
-            f"{rate} of {names[0]} − {names[1]}: {gain.difference:+.1f} points, 95 % "
-            f"[{gain.low:+.1f}, {gain.high:+.1f}], p = {gain.p:.2g} (paired bootstrap over utterances, {DRAWS:,} draws)"
+            f"{rate} of {' − '.join(scores)}: {gain.difference:+.1f} points, 95 % [{gain.low:+.1f}, {gain.high:+.1f}], "
+            f"p = {gain.p:.2g} (paired bootstrap over utterances, {DRAWS:,} draws)"
         )
     for name, one in scores.items():
-        if args.confusions:
+        if args.confusions > 0:
             print(f"\n{name}: confusions of words\n\n{confusion_table(one, args.confusions)}")
         if args.alignments:
             print(f"\n{name}: alignments\n\n{one.alignments}")

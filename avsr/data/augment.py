@@ -162,7 +162,7 @@ class NoiseAugment:
 
 
 class CorruptAugment:
-    """Draw what corrupts a clip of training, or nothing.
+    """Draw what corrupts a clip of training, or nothing; what corrupts a stream that the clip lacks changes nothing.
 
     Raises:
         InputError: unknown kinds, a share that isn't one, a share of no kinds.

@@ -179,7 +179,7 @@ def make_noise_manifest(
         elif kind == "talker":
             others = [talker["audio"] for talker in talkers if voice_of(talker) != voice_of(row)]
             if not others:
-                raise InputError(f"talker for {utt_id}: no utterance of another speaker.")
+                raise InputError(f"talker for {utt_id}: no utterance of another speaker in the manifest.")
             path = others[rng.integers(len(others))]
             sources = [[path, _sounding_offset(read(path), path, rng)]]
         line = {"utt_id": utt_id, "kind": kind, "sources": sources, "snr_db": _decibels(snr_db), "seed": line_seed}
