@@ -1,6 +1,6 @@
 """From a trained recogniser to text: batches, manifests, single files.
 
-Letters: S samples, T video frames.
+Letters: B batch, S samples, T video frames, D width.
 """
 
 from __future__ import annotations
@@ -24,20 +24,24 @@ from avsr.media.landmarks import detect_landmarks
 from avsr.media.lips import crop_lips
 from avsr.media.timing import SAMPLE_RATE, frames_of, samples_of
 from avsr.media.video import has_audio, has_video, stream_frames
-from avsr.models.espnet import beam_search
+from avsr.models.espnet import DecoderSteps
 from avsr.models.recognizer import Recognizer
+from avsr.search.beam import beam_search
+from avsr.search.ctc import CTCPrefixes
+from avsr.search.words import Word, align_words
 
 logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class DecodeConfig:
-    """How text is found; `beam` is ESPnet's joint CTC and attention search, `greedy` the best CTC path."""
+    """How text is found; `beam` is a joint CTC and attention search, `greedy` the best CTC path."""
 
     method: str = "beam"  # beam or greedy
     beam_size: int = 10
     ctc_weight: float = 0.4  # the attention decoder has the rest
     length_bonus: float = 0.0  # per token
+    n_best: int = 1  # texts to list, by beam
     modality: str | None = None  # a, v or av; None: all streams that are there
     max_frames_per_batch: int = 1600  # utterances x frames of the longest, in decode_manifest
     max_utts: int = 32
@@ -47,6 +51,8 @@ class DecodeConfig:
             raise InputError(f"unknown decoding method {self.method!r}; expected beam or greedy")
         if self.beam_size < 1:
             raise InputError(f"beam_size must be 1 or more, got {self.beam_size}")
+        if self.n_best < 1:
+            raise InputError(f"n_best must be 1 or more, got {self.n_best}")
         if not 0.0 <= self.ctc_weight <= 1.0:
             raise InputError(f"ctc_weight is a share between 0 and 1, got {self.ctc_weight}")
 
@@ -58,6 +64,8 @@ class Hypothesis:
     utt_id: str
     text: str
     score: float
+    words: list[Word]  # of the text, in order
+    nbest: list[tuple[str, float]]  # different texts and their scores, best first; the first is `text`
 
 
 @torch.inference_mode()
@@ -70,25 +78,39 @@ def decode_batch(model: Recognizer, batch: dict, config: DecodeConfig) -> list[H
     batch = {key: value.to(device) if isinstance(value, torch.Tensor) else value for key, value in batch.items()}
     model.eval()
     encoded, lengths = model.encode(batch, config.modality)
+    log_probs = model.ctc.log_softmax(encoded).float().cpu()
+    hypotheses = []
+    for index, found in enumerate(search(model, encoded, lengths, config)):
+        nbest: dict[str, float] = {}  # unlike tokens may spell the same text
+        for tokens, score in found:
+            nbest.setdefault(model.tokenizer.decode(tokens), score)
+        (text, score), *_ = nbest.items()
+        words = align_words(log_probs[index, : lengths[index]], found[0][0], model.tokenizer)
+        hypotheses.append(Hypothesis(batch["utt_ids"][index], text, score, words, list(nbest.items())))
+    return hypotheses
+
+
+@torch.inference_mode()
+def search(
+    model: Recognizer, encoded: torch.Tensor, lengths: torch.Tensor, config: DecodeConfig
+) -> list[list[tuple[list[int], float]]]:
+    """Token sequences and their scores for encoded utterances (B, T, D) of `lengths` (B,) frames, best first."""
     if config.method == "greedy":
-        found = model.greedy(encoded, lengths)
-    else:
-        found = [
-            beam_search(
-                one[:length],
-                ctc=model.ctc,
-                decoder=model.decoder,
-                vocab_size=model.config.vocab_size,
-                beam_size=config.beam_size,
-                ctc_weight=config.ctc_weight,
-                length_bonus=config.length_bonus,
-            )
-            for one, length in zip(encoded, lengths.tolist(), strict=True)
-        ]
-    return [
-        Hypothesis(utt_id, model.tokenizer.decode(tokens), score)
-        for utt_id, (tokens, score) in zip(batch["utt_ids"], found, strict=True)
-    ]
+        return [[best] for best in model.greedy(encoded, lengths)]
+    ctc_weight = 1.0 if model.decoder is None else config.ctc_weight
+    scorers = []
+    if ctc_weight < 1.0:
+        scorers.append((1.0 - ctc_weight, DecoderSteps(model.decoder, encoded, lengths)))
+    return beam_search(
+        scorers,
+        CTCPrefixes(model.ctc.log_softmax(encoded), lengths) if ctc_weight > 0.0 else None,
+        lengths,
+        vocab_size=model.config.vocab_size,
+        beam_size=config.beam_size,
+        ctc_weight=ctc_weight,
+        length_bonus=config.length_bonus,
+        n_best=config.n_best,
+    )
 
 
 def decode_manifest(
@@ -103,7 +125,7 @@ def decode_manifest(
     """Decode manifest rows, in the noise and corrupted by the lines of manifests, where given; texts aren't looked at.
 
     Returns:
-        Hypotheses by utt_id, in the rows' order. `out` (hyp.jsonl) gets them a line each: utt_id, text, score.
+        Hypotheses by utt_id, in the rows' order. `out` (hyp.jsonl) gets them a line each, as dictionaries.
     """
     dataset = UtteranceDataset(
         list(rows),

@@ -105,9 +105,27 @@ def test_a_manifest_is_decoded_whole_and_in_order(model, rows, tmp_path):
     found = decode_manifest(model, blind, config, out=tmp_path / "hyp.jsonl")
     assert list(found) == ["utt3", "utt2", "utt1", "utt0"]
     lines = read_jsonl(tmp_path / "hyp.jsonl")
-    assert [line["utt_id"] for line in lines] == list(found) and set(lines[0]) == {"utt_id", "text", "score"}
+    assert [line["utt_id"] for line in lines] == list(found)
+    assert set(lines[0]) == {"utt_id", "text", "score", "words", "nbest"}
+    assert lines[0]["nbest"] == [[lines[0]["text"], lines[0]["score"]]]
+    assert set(lines[0]["words"][0]) == {"text", "start_s", "end_s", "confidence"}
     refs, hyps = ({row["utt_id"]: row["text"] for row in source} for source in (rows, lines))
     assert score(refs, hyps).wer == 0
+
+
+def test_words_and_other_texts_of_an_utterance(model, rows):
+    data = UtteranceDataset(rows, None)
+    batch = collate([data[index] for index in range(len(rows))])
+    for config in (DecodeConfig("greedy"), DecodeConfig(n_best=3)):
+        for hypothesis, text, row in zip(decode_batch(model, batch, config), TEXTS, rows, strict=True):
+            assert [word.text for word in hypothesis.words] == text.split()
+            times = [time for word in hypothesis.words for time in (word.start_s, word.end_s)]
+            assert times == sorted(times) and times[0] >= 0 and times[-1] <= row["duration_s"] + 0.04
+            assert all(0.2 < word.confidence <= 1 for word in hypothesis.words)
+            scores = [score for _, score in hypothesis.nbest]
+            assert hypothesis.nbest[0] == (text, hypothesis.score) and scores == sorted(scores, reverse=True)
+            assert len({text for text, _ in hypothesis.nbest}) == len(scores) <= config.n_best
+    assert len(scores) > 1
 
 
 def test_noise_of_a_manifest_is_mixed_in(model, rows):
@@ -167,6 +185,7 @@ def test_input_that_cannot_be_transcribed_is_named(rows, tmp_path):
         ({"method": "viterbi"}, "unknown decoding method 'viterbi'"),
         ({"beam_size": 0}, "beam_size must be 1 or more"),
         ({"ctc_weight": 2.0}, "ctc_weight is a share"),
+        ({"n_best": 0}, "n_best must be 1 or more"),
     ],
 )
 def test_settings_that_cannot_decode_are_refused(change, message):
