@@ -1,4 +1,4 @@
-"""The command line `avsr`: prepare, noise, corrupt, tokenizer, train, transcribe, score."""
+"""The command line `avsr`: prepare, noise, corrupt, tokenizer, lm, train, transcribe, score."""
 
 import argparse
 import json
@@ -80,6 +80,36 @@ def _tokenizer(args: argparse.Namespace) -> None:
     print(f"{args.out}: {len(tokenizer)} {args.kind} tokens")
 
 
+def _lm(args: argparse.Namespace) -> None:
+    from avsr.lm import train_ngram
+
+    sentences = _sentences(args.texts, args.tokenizer)
+    model = train_ngram(sentences, args.order)
+    model.save(args.out)
+    print(f"{args.out}: {len(sentences)} sentences, {len(model.words)} words, order {args.order}")
+    if args.valid is not None:
+        print(f"perplexity of {', '.join(args.valid)}: {model.perplexity(_sentences(args.valid, args.tokenizer)):.2f}")
+
+
+def _sentences(paths: list[str], tokenizer_path: str | None) -> list[list[str]]:
+    """The words, or tokens, of each text in manifests and text files."""
+    from avsr.data.manifest import read_manifest
+    from avsr.data.text import load_tokenizer
+
+    texts = []
+    for path in map(Path, paths):
+        if path.suffix == ".jsonl":
+            texts += [row["text"] for row in read_manifest(path, need=("text",), check_files=False)]
+        elif path.is_file():
+            texts += [line for line in path.read_text(encoding="utf-8").split("\n") if line.strip()]
+        else:
+            raise InputError(f"{path}: no such file; expected a manifest (.jsonl) or a text file, one sentence a line")
+    if tokenizer_path is None:
+        return [text.split() for text in texts]
+    tokenizer = load_tokenizer(tokenizer_path)
+    return [[tokenizer.tokens[token] for token in tokenizer.encode(text)] for text in texts]
+
+
 def _train(args: argparse.Namespace) -> None:
     from avsr.train import train_recognizer
 
@@ -92,7 +122,14 @@ def _transcribe(args: argparse.Namespace) -> None:
     checkpoint = args.checkpoint if args.checkpoint is not None else default_checkpoint()
     print(f"recogniser: {checkpoint}", file=sys.stderr)
     transcriber = Transcriber.from_pretrained(checkpoint)
-    config = DecodeConfig(method=args.method, beam_size=args.beam_size, modality=args.modality)
+    config = DecodeConfig(
+        method=args.method,
+        beam_size=args.beam_size,
+        modality=args.modality,
+        lm=args.lm,
+        lm_weight=args.lm_weight,
+        lexicon=args.lexicon,
+    )
     for path in args.files:
         hypothesis = transcriber(path, config)
         if args.json:
@@ -192,6 +229,14 @@ def build_parser() -> argparse.ArgumentParser:
     sub.add_argument("--out", required=True)
     sub.set_defaults(run=_tokenizer)
 
+    sub = commands.add_parser("lm", help="an n-gram language model (ARPA) of manifests' texts or of text files")
+    sub.add_argument("texts", nargs="+", help="manifests (.jsonl), or text files with one sentence a line")
+    sub.add_argument("--order", type=int, default=3)
+    sub.add_argument("--tokenizer", help="make it of this tokenizer's tokens, for beam search; default: of words")
+    sub.add_argument("--valid", nargs="+", help="texts to print the perplexity of")
+    sub.add_argument("--out", required=True)
+    sub.set_defaults(run=_lm)
+
     sub = commands.add_parser("train", help="train a recogniser; resumes where it stopped")
     sub.add_argument("config")
     sub.add_argument("overrides", nargs="*", metavar="key=value")
@@ -202,8 +247,11 @@ def build_parser() -> argparse.ArgumentParser:
     sub.add_argument("files", nargs="+")
     sub.add_argument("--modality", choices=("av", "a", "v"), help="default: what the file and the recogniser have")
     sub.add_argument("--checkpoint", help="folder or hub id")
-    sub.add_argument("--method", choices=("greedy", "beam"), default="beam")
+    sub.add_argument("--method", choices=("greedy", "beam", "lexicon"), default="beam")
     sub.add_argument("--beam_size", type=int, default=10)
+    sub.add_argument("--lm", help="ARPA file: of the tokenizer's tokens for beam, of words for lexicon")
+    sub.add_argument("--lm_weight", type=float, default=0.3)
+    sub.add_argument("--lexicon", help="for the method of that name: a file with one word a line")
     sub.add_argument("--json", action="store_true", help="one JSON object a line")
     sub.set_defaults(run=_transcribe)
 

@@ -6,8 +6,9 @@ Letters: B batch, S samples, T video frames, D width.
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +20,7 @@ from avsr.data.batching import BucketBatchSampler
 from avsr.data.dataset import MISMATCH_FRAMES, UtteranceDataset, collate
 from avsr.errors import InputError
 from avsr.files import write_jsonl
+from avsr.lm import load_ngram
 from avsr.media.audio import check_waveform, read_audio
 from avsr.media.landmarks import detect_landmarks
 from avsr.media.lips import crop_lips
@@ -28,6 +30,8 @@ from avsr.models.espnet import DecoderSteps
 from avsr.models.recognizer import Recognizer
 from avsr.search.beam import beam_search
 from avsr.search.ctc import CTCPrefixes
+from avsr.search.lexicon import lexicon_search, read_lexicon
+from avsr.search.ngram import ngram_scorer
 from avsr.search.words import Word, align_words
 
 logger = logging.getLogger(__name__)
@@ -35,20 +39,31 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class DecodeConfig:
-    """How text is found; `beam` is a joint CTC and attention search, `greedy` the best CTC path."""
+    """How text is found.
 
-    method: str = "beam"  # beam or greedy
+    `beam` is a joint CTC and attention search, `greedy` the best CTC path, `lexicon` a CTC search for words of a list.
+    """
+
+    method: str = "beam"  # beam, greedy or lexicon
     beam_size: int = 10
     ctc_weight: float = 0.4  # the attention decoder has the rest
     length_bonus: float = 0.0  # per token
-    n_best: int = 1  # texts to list, by beam
+    n_best: int = 1  # texts to list, by beam and lexicon
+    lm: str | None = None  # ARPA file; of the tokenizer's tokens for beam, of words for lexicon
+    lm_weight: float = 0.3
+    lexicon: str | None = None  # file with one word a line
+    word_bonus: float = 0.0  # per word, by lexicon
     modality: str | None = None  # a, v or av; None: all streams that are there
     max_frames_per_batch: int = 1600  # utterances x frames of the longest, in decode_manifest
     max_utts: int = 32
 
     def __post_init__(self):
-        if self.method not in ("beam", "greedy"):
-            raise InputError(f"unknown decoding method {self.method!r}; expected beam or greedy")
+        if self.method not in ("beam", "greedy", "lexicon"):
+            raise InputError(f"unknown decoding method {self.method!r}; expected beam, greedy or lexicon")
+        if (self.method == "lexicon") != (self.lexicon is not None):
+            raise InputError(f"method lexicon needs a lexicon, and no other has one: got {self.method}, {self.lexicon}")
+        if self.method == "greedy" and self.lm is not None:
+            raise InputError("greedy decoding has no use for a language model: leave lm out, or decode by beam")
         if self.beam_size < 1:
             raise InputError(f"beam_size must be 1 or more, got {self.beam_size}")
         if self.n_best < 1:
@@ -97,8 +112,12 @@ def search(
     """Token sequences and their scores for encoded utterances (B, T, D) of `lengths` (B,) frames, best first."""
     if config.method == "greedy":
         return [[best] for best in model.greedy(encoded, lengths)]
+    if config.method == "lexicon":
+        return _lexicon_search(model, encoded, lengths, config)
     ctc_weight = 1.0 if model.decoder is None else config.ctc_weight
     scorers = []
+    if config.lm is not None:
+        scorers.append((config.lm_weight, _read_once(ngram_scorer, config.lm, model.tokenizer)))
     if ctc_weight < 1.0:
         scorers.append((1.0 - ctc_weight, DecoderSteps(model.decoder, encoded, lengths)))
     return beam_search(
@@ -111,6 +130,37 @@ def search(
         length_bonus=config.length_bonus,
         n_best=config.n_best,
     )
+
+
+def _lexicon_search(
+    model: Recognizer, encoded: torch.Tensor, lengths: torch.Tensor, config: DecodeConfig
+) -> list[list[tuple[list[int], float]]]:
+    lexicon = _read_once(read_lexicon, config.lexicon, model.tokenizer)
+    lm = None if config.lm is None else _read_once(load_ngram, config.lm)
+    log_probs = model.ctc.log_softmax(encoded).double().cpu().numpy()
+    hypotheses = []
+    for frames, length in zip(log_probs, lengths.tolist(), strict=True):
+        found = lexicon_search(
+            frames[:length],
+            lexicon,
+            beam_size=config.beam_size,
+            lm=lm,
+            lm_weight=config.lm_weight,
+            word_bonus=config.word_bonus,
+            n_best=config.n_best,
+        )
+        hypotheses.append([(model.tokenizer.encode(" ".join(words)) if words else [], score) for words, score in found])
+    return hypotheses
+
+
+def _read_once(read: Callable, path: str, *given):
+    """What `read` makes of a file: batches share it until the file changes."""
+    return _kept(read, path, Path(path).stat().st_mtime_ns if Path(path).is_file() else None, *given)
+
+
+@lru_cache(maxsize=4)
+def _kept(read: Callable, path: str, _changed_ns: int | None, *given):
+    return read(path, *given)
 
 
 def decode_manifest(

@@ -52,6 +52,11 @@ class Tokenizer:
     def __len__(self) -> int:
         return len(self.tokens)
 
+    @property
+    def space(self) -> int | None:
+        """The token of a blank between words; None where words are told apart without one."""
+        return self._ids.get(SPACE) if self.kind == "char" else None
+
     def encode(self, text: str) -> list[int]:
         """Ids of `text`, without <sos/eos>.
 

@@ -8,10 +8,11 @@ import pytest
 from avsr import cli
 from avsr.data import noise
 from avsr.data.corrupt import read_corruption_manifest
-from avsr.data.manifest import write_manifest
+from avsr.data.manifest import read_manifest, write_manifest
 from avsr.data.noise import read_noise_manifest
 from avsr.data.text import load_tokenizer
 from avsr.errors import InputError
+from avsr.lm import load_ngram
 from avsr.media.audio import write_wav
 
 
@@ -68,6 +69,23 @@ def test_tokenizer_covers_all_manifests(manifest, tmp_path):
     assert cli.main(["tokenizer", str(manifest), "--kind", "word", "--out", str(out)]) == 0
     tokenizer = load_tokenizer(out)
     assert tokenizer.decode(tokenizer.encode("lay red at g one now")) == "lay red at g one now"
+
+
+def test_lm_is_of_words_or_of_a_tokenizers_tokens(manifest, tmp_path, capsys):
+    out, text = tmp_path / "lm.arpa", tmp_path / "more.txt"
+    text.write_text("bin red with a one please\n\n")
+    assert cli.main(["lm", str(manifest), str(text), "--order", "2", "--valid", str(manifest), "--out", str(out)]) == 0
+    printed = capsys.readouterr().out
+    assert "lm.arpa: 4 sentences, 21 words, order 2" in printed
+    model = load_ngram(out)
+    sentences = [row["text"].split() for row in read_manifest(manifest, need=("text",))]
+    assert f"manifest.jsonl: {model.perplexity(sentences):.2f}" in printed and {"please", "lay"} <= model.words
+    tokenizer = tmp_path / "tokenizer.model"
+    assert cli.main(["tokenizer", str(manifest), "--kind", "char", "--out", str(tokenizer)]) == 0
+    assert cli.main(["lm", str(manifest), "--tokenizer", str(tokenizer), "--out", str(out)]) == 0
+    assert load_ngram(out).words == set(load_tokenizer(tokenizer).tokens[2:-1])
+    assert cli.main(["lm", str(tmp_path / "none.txt"), "--out", str(out)]) == 2
+    assert "none.txt: no such file; expected a manifest" in capsys.readouterr().err
 
 
 def test_score_prints_espnets_table(manifest, tmp_path, capsys):

@@ -13,6 +13,7 @@ from avsr.data.text import train_tokenizer
 from avsr.decode import DecodeConfig, Transcriber, decode_batch, decode_manifest
 from avsr.errors import InputError
 from avsr.files import read_jsonl
+from avsr.lm import train_ngram
 from avsr.media.audio import write_wav
 from avsr.media.video import write_lips
 from avsr.models.recognizer import Recognizer, RecognizerConfig
@@ -128,6 +129,37 @@ def test_words_and_other_texts_of_an_utterance(model, rows):
     assert len(scores) > 1
 
 
+def test_a_language_model_weighs_tokens_of_the_beam(model, rows, tmp_path):
+    tokenizer = model.tokenizer
+    units = [[tokenizer.tokens[token] for token in tokenizer.encode(text)] for text in TEXTS]
+    lm = train_ngram(units, 3)
+    lm.save(tmp_path / "lm.arpa")
+    data = UtteranceDataset(rows, None)
+    batch = collate([data[index] for index in range(len(rows))])
+    without = decode_batch(model, batch, DecodeConfig())
+    weighed = decode_batch(model, batch, DecodeConfig(lm=str(tmp_path / "lm.arpa"), lm_weight=0.2))
+    assert texts(weighed) == TEXTS
+    for bare, heavier, tokens in zip(without, weighed, units, strict=True):
+        logs = [lm.log_prob(unit, tokens[:position]) for position, unit in enumerate([*tokens, lm.END])]
+        assert heavier.score - bare.score == pytest.approx(0.2 * sum(logs), abs=1e-3) and sum(logs) < -1
+
+
+def test_words_of_a_lexicon_and_no_others(model, rows, tmp_path):
+    data = UtteranceDataset(rows, None)
+    batch = collate([data[index] for index in range(len(rows))])
+    path = tmp_path / "words.txt"
+    path.write_text("\n".join(WORDS))
+    train_ngram([text.split() for text in TEXTS], 2).save(tmp_path / "lm.arpa")
+    for lm in (None, str(tmp_path / "lm.arpa")):
+        found = decode_batch(model, batch, DecodeConfig("lexicon", lexicon=str(path), lm=lm, n_best=2))
+        assert texts(found) == TEXTS
+        assert [word.text for word in found[2].words] == TEXTS[2].split()
+        assert found[0].nbest[0][1] > found[0].nbest[1][1]
+    path.write_text("\n".join(set(WORDS) - {"red"}))
+    found = decode_batch(model, batch, DecodeConfig("lexicon", lexicon=str(path)))
+    assert texts(found)[1::2] == TEXTS[1::2] and not any("red" in text.split() for text in texts(found))
+
+
 def test_noise_of_a_manifest_is_mixed_in(model, rows):
     noise = [
         {"utt_id": row["utt_id"], "kind": "white", "sources": [], "snr_db": -20.0, "seed": index}
@@ -186,6 +218,9 @@ def test_input_that_cannot_be_transcribed_is_named(rows, tmp_path):
         ({"beam_size": 0}, "beam_size must be 1 or more"),
         ({"ctc_weight": 2.0}, "ctc_weight is a share"),
         ({"n_best": 0}, "n_best must be 1 or more"),
+        ({"method": "lexicon"}, "method lexicon needs a lexicon"),
+        ({"lexicon": "words.txt"}, "method lexicon needs a lexicon, and no other has one: got beam, words.txt"),
+        ({"method": "greedy", "lm": "lm.arpa"}, "greedy decoding has no use for a language model"),
     ],
 )
 def test_settings_that_cannot_decode_are_refused(change, message):
