@@ -93,17 +93,10 @@ def _lm(args: argparse.Namespace) -> None:
 
 def _sentences(paths: list[str], tokenizer_path: str | None) -> list[list[str]]:
     """The words, or tokens, of each text in manifests and text files."""
-    from avsr.data.manifest import read_manifest
     from avsr.data.text import load_tokenizer
+    from avsr.data.text_dataset import read_texts
 
-    texts = []
-    for path in map(Path, paths):
-        if path.suffix == ".jsonl":
-            texts += [row["text"] for row in read_manifest(path, need=("text",), check_files=False)]
-        elif path.is_file():
-            texts += [line for line in path.read_text(encoding="utf-8").split("\n") if line.strip()]
-        else:
-            raise InputError(f"{path}: no such file; expected a manifest (.jsonl) or a text file, one sentence a line")
+    texts = read_texts(paths)
     if tokenizer_path is None:
         return [text.split() for text in texts]
     tokenizer = load_tokenizer(tokenizer_path)
@@ -111,9 +104,9 @@ def _sentences(paths: list[str], tokenizer_path: str | None) -> list[list[str]]:
 
 
 def _train(args: argparse.Namespace) -> None:
-    from avsr.train import train_recognizer
+    from avsr.train import train
 
-    print(train_recognizer(args.config, args.overrides, preset=args.preset))
+    print(train(args.config, args.overrides, preset=args.preset))
 
 
 def _transcribe(args: argparse.Namespace) -> None:
@@ -129,11 +122,12 @@ def _transcribe(args: argparse.Namespace) -> None:
         lm=args.lm,
         lm_weight=args.lm_weight,
         lexicon=args.lexicon,
+        n_best=args.n_best,
     )
     for path in args.files:
         hypothesis = transcriber(path, config)
         if args.json:
-            print(json.dumps({"file": path, "text": hypothesis.text, "score": hypothesis.score}, ensure_ascii=False))
+            print(json.dumps({"file": path, **asdict(hypothesis)}, ensure_ascii=False))
         else:
             print(hypothesis.text if len(args.files) == 1 else f"{path}\t{hypothesis.text}")
 
@@ -237,7 +231,9 @@ def build_parser() -> argparse.ArgumentParser:
     sub.add_argument("--out", required=True)
     sub.set_defaults(run=_lm)
 
-    sub = commands.add_parser("train", help="train a recogniser; resumes where it stopped")
+    sub = commands.add_parser(
+        "train", help="train a recogniser or a transformer language model; resumes where it stopped"
+    )
     sub.add_argument("config")
     sub.add_argument("overrides", nargs="*", metavar="key=value")
     sub.add_argument("--preset", help="one of the config's presets")
@@ -249,10 +245,13 @@ def build_parser() -> argparse.ArgumentParser:
     sub.add_argument("--checkpoint", help="folder or hub id")
     sub.add_argument("--method", choices=("greedy", "beam", "lexicon"), default="beam")
     sub.add_argument("--beam_size", type=int, default=10)
-    sub.add_argument("--lm", help="ARPA file: of the tokenizer's tokens for beam, of words for lexicon")
+    sub.add_argument(
+        "--lm", help="for beam an ARPA file of its tokens or a trained model's folder; for lexicon one of words"
+    )
     sub.add_argument("--lm_weight", type=float, default=0.3)
     sub.add_argument("--lexicon", help="for the method of that name: a file with one word a line")
-    sub.add_argument("--json", action="store_true", help="one JSON object a line")
+    sub.add_argument("--n_best", type=int, default=1, help="texts that --json lists")
+    sub.add_argument("--json", action="store_true", help="one JSON object a line, with the words' times")
     sub.set_defaults(run=_transcribe)
 
     sub = commands.add_parser("score", help="ESPnet's tables of a hyp.jsonl against a manifest")

@@ -28,7 +28,8 @@ from avsr.media.timing import SAMPLE_RATE, frames_of, samples_of
 from avsr.media.video import has_audio, has_video, stream_frames
 from avsr.models.espnet import DecoderSteps
 from avsr.models.recognizer import Recognizer
-from avsr.search.beam import beam_search
+from avsr.models.transformer_lm import LanguageModelSteps, TransformerLM
+from avsr.search.beam import Scorer, beam_search
 from avsr.search.ctc import CTCPrefixes
 from avsr.search.lexicon import lexicon_search, read_lexicon
 from avsr.search.ngram import ngram_scorer
@@ -49,7 +50,7 @@ class DecodeConfig:
     ctc_weight: float = 0.4  # the attention decoder has the rest
     length_bonus: float = 0.0  # per token
     n_best: int = 1  # texts to list, by beam and lexicon
-    lm: str | None = None  # ARPA file; of the tokenizer's tokens for beam, of words for lexicon
+    lm: str | None = None  # for beam an ARPA file of its tokens or a trained folder; for lexicon one of words
     lm_weight: float = 0.3
     lexicon: str | None = None  # file with one word a line
     word_bonus: float = 0.0  # per word, by lexicon
@@ -117,7 +118,7 @@ def search(
     ctc_weight = 1.0 if model.decoder is None else config.ctc_weight
     scorers = []
     if config.lm is not None:
-        scorers.append((config.lm_weight, _read_once(ngram_scorer, config.lm, model.tokenizer)))
+        scorers.append((config.lm_weight, _language_model(model, encoded, config.lm)))
     if ctc_weight < 1.0:
         scorers.append((1.0 - ctc_weight, DecoderSteps(model.decoder, encoded, lengths)))
     return beam_search(
@@ -153,9 +154,20 @@ def _lexicon_search(
     return hypotheses
 
 
+def _language_model(model: Recognizer, encoded: torch.Tensor, path: str) -> Scorer:
+    if not Path(path).is_dir():
+        return _read_once(ngram_scorer, path, model.tokenizer)
+    lm = _read_once(TransformerLM.from_pretrained, path).to(encoded.device)
+    if lm.tokenizer.tokens != model.tokenizer.tokens:
+        raise InputError(
+            f"{path}: the language model has other tokens than the recogniser; train both with one tokenizer"
+        )
+    return LanguageModelSteps(lm, len(encoded))
+
+
 def _read_once(read: Callable, path: str, *given):
-    """What `read` makes of a file: batches share it until the file changes."""
-    return _kept(read, path, Path(path).stat().st_mtime_ns if Path(path).is_file() else None, *given)
+    """What `read` makes of a path: batches share it until what is there changes."""
+    return _kept(read, path, Path(path).stat().st_mtime_ns if Path(path).exists() else None, *given)
 
 
 @lru_cache(maxsize=4)

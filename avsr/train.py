@@ -1,4 +1,4 @@
-"""Training a recogniser from a config file: what `avsr train` does."""
+"""Training a recogniser, or a language model for it, from a config file: what `avsr train` does."""
 
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -6,9 +6,11 @@ from pathlib import Path
 import torch
 
 from avsr.data.dataset import DataConfig, recognition_data
+from avsr.data.text_dataset import TextDataConfig, collate_texts, text_data
 from avsr.errors import InputError
 from avsr.models.recognizer import Recognizer, RecognizerConfig
-from avsr.training.config import keep_config, load_config
+from avsr.models.transformer_lm import TransformerLM, TransformerLMConfig
+from avsr.training.config import keep_config, load_config, read_yaml
 from avsr.training.trainer import FREE_KEYS, Trainer, TrainerConfig
 
 
@@ -22,6 +24,25 @@ class RecognizerTraining:
     data: DataConfig = field(default_factory=DataConfig)
     recognizer: RecognizerConfig = field(default_factory=RecognizerConfig)
     trainer: TrainerConfig = field(default_factory=TrainerConfig)
+
+
+@dataclass
+class LanguageModelTraining:
+    """The schema of a transformer language model's yaml file."""
+
+    model: str = "transformer_lm"
+    out: str = "exp/transformer_lm"
+    data: TextDataConfig = field(default_factory=TextDataConfig)
+    transformer_lm: TransformerLMConfig = field(default_factory=TransformerLMConfig)
+    trainer: TrainerConfig = field(default_factory=TrainerConfig)
+
+
+def train(config_path: str | Path, overrides: list[str], preset: str | None = None) -> Path:
+    """Train the `model` that the yaml at `config_path` names (default: recognizer); its checkpoint's folder."""
+    named = read_yaml(config_path).get("model", "recognizer")
+    if named not in TRAININGS:
+        raise InputError(f"{config_path}: unknown model {named!r}; expected one of {', '.join(TRAININGS)}")
+    return TRAININGS[named](config_path, overrides, preset)
 
 
 def train_recognizer(config_path: str | Path, overrides: list[str], preset: str | None = None) -> Path:
@@ -89,3 +110,35 @@ def init_from(model: Recognizer, checkpoints: list[str]) -> list[str]:
         taken |= fitting
     model.load_state_dict(own | taken)
     return list(taken)
+
+
+def train_language_model(config_path: str | Path, overrides: list[str], preset: str | None = None) -> Path:
+    """Train as the yaml at `config_path` says, with `key=value` overrides; resumes. Returns the checkpoint's folder."""
+    config = load_config(config_path, overrides, LanguageModelTraining, preset=preset)
+    keep_config(Path(config.out) / "config.yaml", config, may_change=FREE_KEYS)
+    torch.manual_seed(config.trainer.seed)
+    tokenizer, (train_texts, train_sampler), (valid_texts, valid_sampler) = text_data(config.data, config.trainer.seed)
+    config.transformer_lm.vocab_size = len(tokenizer)
+    facts = {"trained on": ", ".join(config.data.train), "config": str(config_path), "seed": config.trainer.seed}
+
+    def export(state_dict: dict, folder: Path) -> None:
+        exported = TransformerLM(config.transformer_lm)
+        exported.load_state_dict(state_dict)
+        exported.save_pretrained(folder, tokenizer, facts)
+
+    trainer = Trainer(
+        TransformerLM(config.transformer_lm),
+        config.trainer,
+        config.out,
+        train_dataset=train_texts,
+        train_sampler=train_sampler,
+        valid_dataset=valid_texts,
+        valid_sampler=valid_sampler,
+        collate=collate_texts,
+        export=export,
+    )
+    trainer.fit()
+    return Path(config.out) / "checkpoint"
+
+
+TRAININGS = {"recognizer": train_recognizer, "transformer_lm": train_language_model}

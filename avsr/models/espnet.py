@@ -1,4 +1,4 @@
-"""The one door to ESPnet: its encoders, decoder, CTC, SpecAugment and beam search, and nothing else of it.
+"""The one door to ESPnet: its encoders, decoder, CTC, SpecAugment, language model and beam search, and nothing else.
 
 Only low-level modules come in (`espnet2.asr.*`, `espnet.nets.*`): its tasks and command lines reach for the network
 when they are imported. Written for the PyPI release 202511.
@@ -149,6 +149,26 @@ def build_decoder(vocab_size: int, *, dim: int, layers: int, heads: int, ff_dim:
         self_attention_dropout_rate=dropout,
         src_attention_dropout_rate=dropout,
         use_flash_attn=False,
+    )
+
+
+def build_language_model(
+    vocab_size: int, *, dim: int, layers: int, heads: int, ff_dim: int, dropout: float
+) -> nn.Module:
+    """Build ESPnet's transformer language model over `vocab_size` tokens."""
+    with _espnet():
+        from espnet2.lm.transformer_lm import TransformerLM
+    return TransformerLM(
+        vocab_size=vocab_size,
+        pos_enc="sinusoidal",
+        embed_unit=dim,
+        att_unit=dim,
+        head=heads,
+        unit=ff_dim,
+        layer=layers,
+        dropout_rate=dropout,
+        positional_dropout_rate=dropout,
+        attention_dropout_rate=dropout,
     )
 
 

@@ -1,6 +1,6 @@
 """Joint CTC and attention beam search over a batch of utterances (Watanabe et al., 2017).
 
-Letters: B utterances, K hypotheses of each, T encoder frames, U tokens so far, V tokens, N an utterance's ended ones.
+Letters: B utterances, K hypotheses of each, U tokens so far, V vocabulary.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from torch import Tensor
 from avsr.models.espnet import BLANK
 from avsr.search.ctc import CTCPrefixes
 
-HOPELESS = -10.0  # nats below the best: see `_ends`
+HOPELESS = -10.0  # nats from the best: see `Ended.fade`
 State = list[Tensor]  # each (B, K, ...)
 
 
@@ -33,7 +33,7 @@ class Scorer(Protocol):
 
 
 class Ended:
-    """The finished hypotheses of one utterance."""
+    """The hypotheses of one utterance that have ended."""
 
     def __init__(self, n_best: int):
         self.n_best = n_best
@@ -90,8 +90,8 @@ def beam_search(
     eos = vocab_size - 1
     device = lengths.device
     ended = [Ended(n_best) for _ in lengths]
-    utterances = torch.arange(len(lengths), device=device)  # those that go on
-    most = lengths.tolist()
+    most = lengths.tolist()  # tokens of each utterance
+    rows = list(range(len(most)))  # the utterances that go on
     tokens = torch.full((len(lengths), 1, 1), eos, device=device)
     summed = torch.zeros(len(lengths), 1, dtype=torch.float64, device=device)  # all but CTC, whose scores are of wholes
     states = [scorer.start() for _, scorer in scorers]
@@ -99,8 +99,7 @@ def beam_search(
     only_down = length_bonus <= 0.0 and all(weight >= 0.0 for weight, _ in scorers)
     for step in range(max(most)):
         last = tokens[:, :, -1]
-        scores = summed[:, :, None] + length_bonus
-        scores = scores.expand(-1, -1, vocab_size).clone()
+        scores = (summed[:, :, None] + length_bonus).repeat(1, 1, vocab_size)
         for index, (weight, scorer) in enumerate(scorers):
             added, states[index] = scorer(tokens, states[index])
             scores += weight * added.double()
@@ -112,23 +111,19 @@ def beam_search(
         tokens = torch.cat([_of_parents(tokens, parents), new[:, :, None]], dim=-1)
         summed = scores.flatten(1).gather(1, places)
 
-        rows = utterances.tolist()
         final = torch.tensor([most[row] == step + 1 for row in rows], device=device)
         ends = ((new == eos) | final[:, None]) & best.isfinite()
-        for row, column in ends.nonzero().tolist():
-            found = [token for token in tokens[row, column].tolist() if token != eos]
-            ended[rows[row]].add(float(best[row, column]), found, step)
-        going = best.masked_fill(ends, -torch.inf)
-        summed = summed.masked_fill(going == -torch.inf, -torch.inf)
-        keep = torch.tensor(
-            [
-                index
-                for index, (row, highest) in enumerate(zip(rows, going.amax(dim=1).tolist(), strict=True))
-                if highest > -torch.inf and not (only_down and ended[row].beats(highest)) and not ended[row].fade(step)
-            ],
-            dtype=torch.long,
-            device=device,
-        )
+        for index, column in ends.nonzero().tolist():
+            found = [token for token in tokens[index, column].tolist() if token != eos]
+            ended[rows[index]].add(float(best[index, column]), found, step)
+        best = best.masked_fill(ends, -torch.inf)
+        summed = summed.masked_fill(best.isneginf(), -torch.inf)
+        hopes = best.amax(dim=1).tolist()
+        keep = [
+            index
+            for index, (row, hope) in enumerate(zip(rows, hopes, strict=True))
+            if hope > -torch.inf and not ended[row].fade(step) and not (only_down and ended[row].beats(hope))
+        ]
         if len(keep) == 0:
             break
         if ctc is not None:
@@ -136,7 +131,9 @@ def beam_search(
             prefixes = ctc.advance(new, _of_parents(last, parents), prefixes)
         states = [[_of_parents(part, parents) for part in state] for state in states]
         if len(keep) < len(rows):
-            utterances, tokens, summed = utterances[keep], tokens[keep], summed[keep]
+            rows = [rows[index] for index in keep]
+            keep = torch.tensor(keep, device=device)
+            tokens, summed = tokens[keep], summed[keep]
             states = [[part[keep] for part in state] for state in states]
             for _, scorer in scorers:
                 scorer.keep(keep)

@@ -10,6 +10,7 @@ import torch
 from avsr.data.corrupt import make_corruption_manifest
 from avsr.data.dataset import UtteranceDataset, collate
 from avsr.data.text import train_tokenizer
+from avsr.data.text_dataset import collate_texts
 from avsr.decode import DecodeConfig, Transcriber, decode_batch, decode_manifest
 from avsr.errors import InputError
 from avsr.files import read_jsonl
@@ -17,6 +18,7 @@ from avsr.lm import train_ngram
 from avsr.media.audio import write_wav
 from avsr.media.video import write_lips
 from avsr.models.recognizer import Recognizer, RecognizerConfig
+from avsr.models.transformer_lm import TransformerLM, TransformerLMConfig
 from avsr.score import score
 
 TEXTS = ["set red now", "set blue", "bin red soon now", "now bin"]
@@ -142,6 +144,28 @@ def test_a_language_model_weighs_tokens_of_the_beam(model, rows, tmp_path):
     for bare, heavier, tokens in zip(without, weighed, units, strict=True):
         logs = [lm.log_prob(unit, tokens[:position]) for position, unit in enumerate([*tokens, lm.END])]
         assert heavier.score - bare.score == pytest.approx(0.2 * sum(logs), abs=1e-3) and sum(logs) < -1
+
+
+def test_a_trained_language_model_does_too(model, rows, tmp_path):
+    tokenizer = model.tokenizer
+    torch.manual_seed(0)
+    tiny = {"dim": 8, "layers": 2, "heads": 2, "ff_dim": 16}
+    lm = TransformerLM(TransformerLMConfig(vocab_size=len(tokenizer), **tiny)).eval()
+    lm.save_pretrained(tmp_path / "lm", tokenizer)
+    data = UtteranceDataset(rows, None)
+    batch = collate([data[index] for index in range(len(rows))])
+    without = decode_batch(model, batch, DecodeConfig())
+    weighed = decode_batch(model, batch, DecodeConfig(lm=str(tmp_path / "lm"), lm_weight=0.2))
+    assert texts(weighed) == TEXTS
+    for bare, heavier, text in zip(without, weighed, TEXTS, strict=True):
+        tokens = np.array(tokenizer.encode(text))
+        with torch.no_grad():
+            log_prob = -(len(tokens) + 1) * float(lm(collate_texts([tokens]))["loss"])
+        assert heavier.score - bare.score == pytest.approx(0.2 * log_prob, abs=1e-3)
+    other = train_tokenizer(["x y"], "word")
+    TransformerLM(TransformerLMConfig(vocab_size=len(other), **tiny)).save_pretrained(tmp_path / "other", other)
+    with pytest.raises(InputError, match="other: the language model has other tokens than the recogniser"):
+        decode_batch(model, batch, DecodeConfig(lm=str(tmp_path / "other")))
 
 
 def test_words_of_a_lexicon_and_no_others(model, rows, tmp_path):

@@ -1,5 +1,8 @@
 """A real clip, through the road that `avsr transcribe` takes and through the one that training takes."""
 
+import json
+from dataclasses import asdict
+
 import pytest
 import torch
 
@@ -46,6 +49,16 @@ def test_transcribe_prints_the_text_and_names_its_recogniser(checkpoint, clip, c
     printed = capsys.readouterr()
     assert f"recogniser: {checkpoint}" in printed.err
     assert printed.out == Transcriber.from_pretrained(checkpoint)(clip, DecodeConfig(method="greedy")).text + "\n"
+
+
+def test_json_has_words_and_other_texts(checkpoint, clip, capsys):
+    given = ["transcribe", str(clip), "--checkpoint", str(checkpoint), "--n_best", "2", "--beam_size", "3", "--json"]
+    assert cli.main(given) == 0
+    line = json.loads(capsys.readouterr().out)
+    found = Transcriber.from_pretrained(checkpoint)(clip, DecodeConfig(beam_size=3, n_best=2))
+    assert line["file"] == str(clip) and line["text"] == found.text
+    assert line["words"] == [asdict(word) for word in found.words]
+    assert [text for text, _ in line["nbest"]] == [text for text, _ in found.nbest]
 
 
 def test_a_file_without_a_face_says_so(checkpoint, shared):
