@@ -33,6 +33,7 @@ setup(
         "omegaconf>=2.3",
         "opencv-python-headless>=4.8,<5",
         "safetensors>=0.8",
+        "scipy>=1.11",
         "sentencepiece>=0.2",
         "soundfile>=0.13",
         "tensorboard>=2.20",

@@ -1,4 +1,4 @@
-"""The command line `avsr`: prepare, noise, tokenizer, train, import, transcribe, score, card."""
+"""The command line `avsr`: prepare, noise, corrupt, tokenizer, lm, train, import, transcribe, score, card."""
 
 from __future__ import annotations
 
@@ -7,9 +7,11 @@ import json
 import logging
 import os
 import sys
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from avsr.data.corrupt import CORRUPTIONS
 from avsr.errors import InputError, exit_status
 from avsr.files import write_text
 
@@ -17,6 +19,8 @@ if TYPE_CHECKING:
     from avsr.transcribe import Transcript
 
 REPOSITORY = Path(__file__).resolve().parents[1]
+NOISE_KINDS = ("babble", "recorded", "white", "pink", "talker", "none")  # as avsr.data.noise, which imports torch
+DRAWS = 10_000  # of the bootstrap behind `avsr score`
 DEFAULT_CHECKPOINTS = ("egs/grid/exp/default/recognizer_av/checkpoint", "egs/mini/exp/default/recognizer_av/checkpoint")
 
 
@@ -52,13 +56,25 @@ def _noise(args: argparse.Namespace) -> None:
 
     rows = read_manifest(args.manifest)
     babble_rows = read_manifest(args.babble) if args.babble is not None else None
+    sources = {"babble_rows": babble_rows, "noise_paths": args.noise, "rir_paths": args.rir}
     for snr_db in args.snr_db:
-        lines = make_noise_manifest(
-            rows, kind=args.kind, snr_db=snr_db, seed=args.seed, babble_rows=babble_rows, noise_paths=args.noise
-        )
-        path = Path(args.out) / f"{args.kind}_{snr_db:g}dB.jsonl"
+        lines = make_noise_manifest(rows, kind=args.kind, snr_db=snr_db, seed=args.seed, **sources)
+        name = [] if snr_db is None else [args.kind, f"{snr_db:g}dB"]
+        path = Path(args.out) / f"{'_'.join(name + ['reverb'] * bool(args.rir))}.jsonl"
         write_noise_manifest(path, lines)
         print(f"{path}: {len(lines)} utterances, hash {noise_hash(lines)[:16]}")
+
+
+def _corrupt(args: argparse.Namespace) -> None:
+    from avsr.data.corrupt import corruption_hash, make_corruption_manifest, write_corruption_manifest
+    from avsr.data.manifest import read_manifest
+
+    rows = read_manifest(args.manifest, need=(), check_files=False)
+    for severity in args.severity:
+        lines = make_corruption_manifest(rows, kind=args.kind, severity=severity, seed=args.seed)
+        path = Path(args.out) / f"{args.kind}_{severity:g}.jsonl"
+        write_corruption_manifest(path, lines)
+        print(f"{path}: {len(lines)} utterances, hash {corruption_hash(lines)[:16]}")
 
 
 def _tokenizer(args: argparse.Namespace) -> None:
@@ -71,10 +87,33 @@ def _tokenizer(args: argparse.Namespace) -> None:
     print(f"{args.out}: {len(tokenizer)} {args.kind} tokens")
 
 
-def _train(args: argparse.Namespace) -> None:
-    from avsr.train import train_recognizer
+def _lm(args: argparse.Namespace) -> None:
+    from avsr.lm import train_ngram
 
-    print(train_recognizer(args.config, args.overrides, preset=args.preset))
+    sentences = _sentences(args.texts, args.tokenizer)
+    model = train_ngram(sentences, args.order)
+    model.save(args.out)
+    print(f"{args.out}: {len(sentences)} sentences, {len(model.words)} words, order {args.order}")
+    if args.valid is not None:
+        print(f"perplexity of {', '.join(args.valid)}: {model.perplexity(_sentences(args.valid, args.tokenizer)):.2f}")
+
+
+def _sentences(paths: list[str], tokenizer_path: str | None) -> list[list[str]]:
+    """The words, or tokens, of each text in manifests and text files."""
+    from avsr.data.text import load_tokenizer
+    from avsr.data.text_dataset import read_texts
+
+    texts = read_texts(paths)
+    if tokenizer_path is None:
+        return [text.split() for text in texts]
+    tokenizer = load_tokenizer(tokenizer_path)
+    return [[tokenizer.tokens[token] for token in tokenizer.encode(text)] for text in texts]
+
+
+def _train(args: argparse.Namespace) -> None:
+    from avsr.train import train
+
+    print(train(args.config, args.overrides, preset=args.preset))
 
 
 def _import(args: argparse.Namespace) -> None:
@@ -98,6 +137,9 @@ def _transcribe(args: argparse.Namespace) -> None:
         beam_size=args.beam_size,
         ctc_weight=args.ctc_weight,
         modality=args.modality,
+        lm=args.lm,
+        lm_weight=args.lm_weight,
+        lexicon=args.lexicon,
         n_best=args.n_best,
     )
     failed = []
@@ -154,12 +196,52 @@ def _written(file: Path, transcript: Transcript, args: argparse.Namespace, named
 
 def _score(args: argparse.Namespace) -> None:
     from avsr.data.manifest import read_manifest
-    from avsr.files import read_jsonl
-    from avsr.score import espnet_table, score
+    from avsr.score import read_texts, score
+    from avsr.significance import RATES, difference
 
     refs = {row["utt_id"]: row["text"] for row in read_manifest(args.manifest, need=("text",), check_files=False)}
-    hyps = {row["utt_id"]: row["text"] for row in read_jsonl(args.hyp)}
-    print(espnet_table({Path(args.hyp).parent.name or "hyp": score(refs, hyps)}))
+    paths = [args.hyp] if args.against is None else [args.hyp, args.against]
+    names = [Path(path).parent.name or Path(path).stem for path in paths]
+    if len(set(names)) < len(paths):
+        names = paths
+    scores = {name: score(refs, read_texts(path), args.normalizer) for name, path in zip(names, paths, strict=True)}
+    if len(scores) < len(paths):
+        raise InputError(f"--against {args.against}: it is the file that it would be compared with; name another.")
+    gains = {}
+    if args.against is not None:
+        ours, other = scores.values()
+        gains = {rate: difference(tally(other), tally(ours), draws=DRAWS) for rate, tally in RATES.items()}
+    (_print_json if args.json else _print_tables)(args, scores, gains)
+
+
+def _print_json(args: argparse.Namespace, scores: dict, gains: dict) -> None:
+    from avsr.significance import RATES, interval
+
+    systems = {}
+    for name, one in scores.items():
+        ends = {rate: [float(end) for end in interval(tally(one), draws=DRAWS)] for rate, tally in RATES.items()}
+        systems[name] = {**one.as_dict(), "intervals": ends, "confusions": one.confusions()[: args.confusions]}
+    found = {"manifest": args.manifest, "draws": DRAWS, "systems": systems}
+    found["differences"] = {rate: asdict(gain) for rate, gain in gains.items()}
+    print(json.dumps(found, indent=2, ensure_ascii=False))
+
+
+def _print_tables(args: argparse.Namespace, scores: dict, gains: dict) -> None:
+    from avsr.score import NORMALIZERS, confusion_table, espnet_table
+
+    print(f"normaliser {args.normalizer}: {NORMALIZERS[args.normalizer].said}\n")
+    for rate, unit in (("WER", "word"), ("CER", "char")):
+        print(f"{rate}\n\n{espnet_table(scores, unit)}")
+    for rate, gain in gains.items():
+        print(
+            f"{rate} of {' − '.join(scores)}: {gain.difference:+.1f} points, 95 % [{gain.low:+.1f}, {gain.high:+.1f}], "
+            f"p = {gain.p:.2g} (paired bootstrap over utterances, {DRAWS:,} draws)"
+        )
+    for name, one in scores.items():
+        if args.confusions > 0:
+            print(f"\n{name}: confusions of words\n\n{confusion_table(one, args.confusions)}")
+        if args.alignments:
+            print(f"\n{name}: alignments\n\n{one.alignments}")
 
 
 def _card(args: argparse.Namespace) -> None:
@@ -189,13 +271,25 @@ def build_parser() -> argparse.ArgumentParser:
 
     sub = commands.add_parser("noise", help="a noise manifest: which noise each utterance gets, and where it starts")
     sub.add_argument("manifest")
-    sub.add_argument("--kind", choices=("babble", "recorded", "white", "pink"), required=True)
-    sub.add_argument("--snr_db", type=float, nargs="+", required=True)
-    sub.add_argument("--babble", help="manifest whose utterances are the babble's talkers")
+    sub.add_argument("--kind", choices=NOISE_KINDS, required=True, help="none: only the rooms of --rir")
+    sub.add_argument("--snr_db", type=float, nargs="+", default=[None], help="of every kind but none")
+    sub.add_argument("--babble", help="manifest whose utterances are the babble's talkers, or the talker's")
     sub.add_argument("--noise", nargs="+", help="recorded noise files")
+    sub.add_argument("--rir", nargs="+", help="impulse responses of the rooms that the speech is heard in")
     sub.add_argument("--seed", type=int, default=0)
-    sub.add_argument("--out", required=True, help="folder; one KIND_SNRdB.jsonl for each SNR")
+    sub.add_argument(
+        "--out", required=True, help="folder; one KIND_SNRdB.jsonl for each SNR, with --rir KIND_SNRdB_reverb.jsonl"
+    )
     sub.set_defaults(run=_noise)
+
+    sub = commands.add_parser("corrupt", help="a corruption manifest: what befalls each utterance's lips or sound")
+    sub.add_argument("manifest")
+    sub.add_argument("--kind", choices=tuple(CORRUPTIONS), required=True)
+    units = "; ".join(f"{kind}: {corruption.unit}" for kind, corruption in CORRUPTIONS.items())
+    sub.add_argument("--severity", type=float, nargs="+", required=True, help=units)
+    sub.add_argument("--seed", type=int, default=0)
+    sub.add_argument("--out", required=True, help="folder; one KIND_SEVERITY.jsonl for each severity")
+    sub.set_defaults(run=_corrupt)
 
     sub = commands.add_parser("tokenizer", help="a tokenizer from manifests' texts")
     sub.add_argument("manifests", nargs="+", metavar="manifest")
@@ -204,7 +298,17 @@ def build_parser() -> argparse.ArgumentParser:
     sub.add_argument("--out", required=True)
     sub.set_defaults(run=_tokenizer)
 
-    sub = commands.add_parser("train", help="train a recogniser; resumes where it stopped")
+    sub = commands.add_parser("lm", help="an n-gram language model (ARPA) of manifests' texts or of text files")
+    sub.add_argument("texts", nargs="+", help="manifests (.jsonl), or text files with one sentence a line")
+    sub.add_argument("--order", type=int, default=3)
+    sub.add_argument("--tokenizer", help="make it of this tokenizer's tokens, for beam search; default: of words")
+    sub.add_argument("--valid", nargs="+", help="texts to print the perplexity of")
+    sub.add_argument("--out", required=True)
+    sub.set_defaults(run=_lm)
+
+    sub = commands.add_parser(
+        "train", help="train a recogniser or a transformer language model; resumes where it stopped"
+    )
     sub.add_argument("config")
     sub.add_argument("overrides", nargs="*", metavar="key=value")
     sub.add_argument("--preset", help="one of the config's presets")
@@ -222,9 +326,14 @@ def build_parser() -> argparse.ArgumentParser:
     sub.add_argument("files", nargs="+", metavar="file", help="video or sound, or a folder: all such files below it")
     sub.add_argument("--modality", choices=("av", "a", "v"), help="default: what the file and the recogniser have")
     sub.add_argument("--checkpoint", help="folder or hub id")
-    sub.add_argument("--method", choices=("greedy", "beam"), default="beam")
+    sub.add_argument("--method", choices=("greedy", "beam", "lexicon"), default="beam")
     sub.add_argument("--beam_size", type=int, default=10)
     sub.add_argument("--ctc_weight", type=float, default=0.4, help="of the beam search; Auto-AVSR's checkpoints: 0.1")
+    sub.add_argument(
+        "--lm", help="for beam an ARPA file of its tokens or a trained model's folder; for lexicon one of words"
+    )
+    sub.add_argument("--lm_weight", type=float, default=0.3)
+    sub.add_argument("--lexicon", help="for the method of that name: a file with one word a line")
     sub.add_argument("--n_best", type=int, default=1, help="print so many texts of a file, with scores, best first")
     sub.add_argument(
         "--max_piece_s", type=float, help="longer recordings are cut in pauses; default: the longest of training, or 30"
@@ -235,9 +344,16 @@ def build_parser() -> argparse.ArgumentParser:
     sub.add_argument("--out", help="folder for a .txt, .json or .srt of each file; default: print")
     sub.set_defaults(run=_transcribe)
 
-    sub = commands.add_parser("score", help="ESPnet's table of a hyp.jsonl against a manifest")
+    sub = commands.add_parser("score", help="ESPnet's tables of a hyp.jsonl against a manifest")
     sub.add_argument("hyp")
     sub.add_argument("manifest")
+    sub.add_argument(
+        "--against", metavar="HYP", help="another system's hyp.jsonl: the difference, with its interval and p"
+    )
+    sub.add_argument("--normalizer", choices=("lower", "none"), default="lower", help="of both sides' texts")
+    sub.add_argument("--confusions", type=int, default=0, metavar="N", help="show the N most frequent")
+    sub.add_argument("--alignments", action="store_true", help="show every utterance's")
+    sub.add_argument("--json", action="store_true", help="figures, intervals, differences and confusions as JSON")
     sub.set_defaults(run=_score)
 
     sub = commands.add_parser("card", help="write the word error rate of a hyp.jsonl into a checkpoint's model card")

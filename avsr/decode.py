@@ -1,9 +1,14 @@
-"""From a trained recogniser to text: batches and manifests. Files: `avsr.transcribe`."""
+"""From a trained recogniser to text: batches and manifests. Files: `avsr.transcribe`.
+
+Letters: B batch, S samples, T video frames, D width.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from functools import lru_cache
 from pathlib import Path
 
 import torch
@@ -13,41 +18,53 @@ from avsr.data.batching import BucketBatchSampler
 from avsr.data.dataset import UtteranceDataset, collate
 from avsr.errors import InputError
 from avsr.files import write_jsonl
+from avsr.lm import load_ngram
 from avsr.media.timing import SAMPLE_RATE, frames_of
-from avsr.models.espnet import beam_search
+from avsr.models.espnet import DecoderSteps
 from avsr.models.recognizer import Recognizer
+from avsr.models.transformer_lm import LanguageModelSteps, TransformerLM
+from avsr.search.beam import Scorer, beam_search
+from avsr.search.ctc import CTCPrefixes
+from avsr.search.lexicon import lexicon_search, read_lexicon
+from avsr.search.ngram import ngram_scorer
+from avsr.search.words import Word, align_words
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class DecodeConfig:
-    """How text is found; `beam` is ESPnet's joint CTC and attention search, `greedy` the best CTC path."""
+    """How text is found.
 
-    method: str = "beam"  # beam or greedy
+    `beam` is a joint CTC and attention search, `greedy` the best CTC path, `lexicon` a CTC search for words of a list.
+    """
+
+    method: str = "beam"  # beam, greedy or lexicon
     beam_size: int = 10
     ctc_weight: float = 0.4  # the attention decoder has the rest
     length_bonus: float = 0.0  # per token
-    n_best: int = 1  # hypotheses that are kept of each utterance
+    n_best: int = 1  # texts to list, by beam and lexicon
+    lm: str | None = None  # for beam an ARPA file of its tokens or a trained folder; for lexicon one of words
+    lm_weight: float = 0.3
+    lexicon: str | None = None  # file with one word a line
+    word_bonus: float = 0.0  # per word, by lexicon
     modality: str | None = None  # a, v or av; None: all streams that are there
     max_frames_per_batch: int = 1600  # utterances x frames of the longest, in decode_manifest
     max_utts: int = 32
 
     def __post_init__(self):
-        if self.method not in ("beam", "greedy"):
-            raise InputError(f"unknown decoding method {self.method!r}; expected beam or greedy")
+        if self.method not in ("beam", "greedy", "lexicon"):
+            raise InputError(f"unknown decoding method {self.method!r}; expected beam, greedy or lexicon")
+        if (self.method == "lexicon") != (self.lexicon is not None):
+            raise InputError(f"method lexicon needs a lexicon, and no other has one: got {self.method}, {self.lexicon}")
+        if self.method == "greedy" and self.lm is not None:
+            raise InputError("greedy decoding has no use for a language model: leave lm out, or decode by beam")
         if self.beam_size < 1:
             raise InputError(f"beam_size must be 1 or more, got {self.beam_size}")
+        if self.n_best < 1:
+            raise InputError(f"n_best must be 1 or more, got {self.n_best}")
         if not 0.0 <= self.ctc_weight <= 1.0:
             raise InputError(f"ctc_weight is a share between 0 and 1, got {self.ctc_weight}")
-
-
-@dataclass(frozen=True)
-class Word:
-    """A word that was understood, from and to when it is said, and how sure of it the recogniser is, 0 to 1."""
-
-    text: str
-    start_s: float
-    end_s: float
-    confidence: float
 
 
 @dataclass(frozen=True)
@@ -57,8 +74,8 @@ class Hypothesis:
     utt_id: str
     text: str
     score: float
-    words: list[Word] = field(default_factory=list)
-    nbest: list[tuple[str, float]] = field(default_factory=list)  # texts and scores, best first
+    words: list[Word]  # of the text, in order
+    nbest: list[tuple[str, float]]  # different texts and their scores, best first; the first is `text`
 
 
 @torch.inference_mode()
@@ -71,25 +88,85 @@ def decode_batch(model: Recognizer, batch: dict, config: DecodeConfig) -> list[H
     batch = {key: value.to(device) if isinstance(value, torch.Tensor) else value for key, value in batch.items()}
     model.eval()
     encoded, lengths = model.encode(batch, config.modality)
+    log_probs = model.ctc.log_softmax(encoded).float().cpu()
+    hypotheses = []
+    for index, found in enumerate(search(model, encoded, lengths, config)):
+        nbest: dict[str, float] = {}  # unlike tokens may spell the same text
+        for tokens, score in found:
+            nbest.setdefault(model.tokenizer.decode(tokens), score)
+        (text, score), *_ = nbest.items()
+        words = align_words(log_probs[index, : lengths[index]], found[0][0], model.tokenizer)
+        hypotheses.append(Hypothesis(batch["utt_ids"][index], text, score, words, list(nbest.items())))
+    return hypotheses
+
+
+@torch.inference_mode()
+def search(
+    model: Recognizer, encoded: torch.Tensor, lengths: torch.Tensor, config: DecodeConfig
+) -> list[list[tuple[list[int], float]]]:
+    """Token sequences and their scores for encoded utterances (B, T, D) of `lengths` (B,) frames, best first."""
     if config.method == "greedy":
-        found = model.greedy(encoded, lengths)
-    else:
-        found = [
-            beam_search(
-                one[:length],
-                ctc=model.ctc,
-                decoder=model.decoder,
-                vocab_size=model.config.vocab_size,
-                beam_size=config.beam_size,
-                ctc_weight=config.ctc_weight,
-                length_bonus=config.length_bonus,
-            )
-            for one, length in zip(encoded, lengths.tolist(), strict=True)
-        ]
-    return [
-        Hypothesis(utt_id, model.tokenizer.decode(tokens), score)
-        for utt_id, (tokens, score) in zip(batch["utt_ids"], found, strict=True)
-    ]
+        return [[best] for best in model.greedy(encoded, lengths)]
+    if config.method == "lexicon":
+        return _lexicon_search(model, encoded, lengths, config)
+    ctc_weight = 1.0 if model.decoder is None else config.ctc_weight
+    scorers = []
+    if config.lm is not None:
+        scorers.append((config.lm_weight, _language_model(model, encoded, config.lm)))
+    if ctc_weight < 1.0:
+        scorers.append((1.0 - ctc_weight, DecoderSteps(model.decoder, encoded, lengths)))
+    return beam_search(
+        scorers,
+        CTCPrefixes(model.ctc.log_softmax(encoded), lengths) if ctc_weight > 0.0 else None,
+        lengths,
+        vocab_size=model.config.vocab_size,
+        beam_size=config.beam_size,
+        ctc_weight=ctc_weight,
+        length_bonus=config.length_bonus,
+        n_best=config.n_best,
+    )
+
+
+def _lexicon_search(
+    model: Recognizer, encoded: torch.Tensor, lengths: torch.Tensor, config: DecodeConfig
+) -> list[list[tuple[list[int], float]]]:
+    lexicon = _read_once(read_lexicon, config.lexicon, model.tokenizer)
+    lm = None if config.lm is None else _read_once(load_ngram, config.lm)
+    log_probs = model.ctc.log_softmax(encoded).double().cpu().numpy()
+    hypotheses = []
+    for frames, length in zip(log_probs, lengths.tolist(), strict=True):
+        found = lexicon_search(
+            frames[:length],
+            lexicon,
+            beam_size=config.beam_size,
+            lm=lm,
+            lm_weight=config.lm_weight,
+            word_bonus=config.word_bonus,
+            n_best=config.n_best,
+        )
+        hypotheses.append([(model.tokenizer.encode(" ".join(words)) if words else [], score) for words, score in found])
+    return hypotheses
+
+
+def _language_model(model: Recognizer, encoded: torch.Tensor, path: str) -> Scorer:
+    if not Path(path).is_dir():
+        return _read_once(ngram_scorer, path, model.tokenizer)
+    lm = _read_once(TransformerLM.from_pretrained, path).to(encoded.device)
+    if lm.tokenizer.tokens != model.tokenizer.tokens:
+        raise InputError(
+            f"{path}: the language model has other tokens than the recogniser; train both with one tokenizer"
+        )
+    return LanguageModelSteps(lm, len(encoded))
+
+
+def _read_once(read: Callable, path: str, *given):
+    """What `read` makes of a path: batches share it until what is there changes."""
+    return _kept(read, path, Path(path).stat().st_mtime_ns if Path(path).exists() else None, *given)
+
+
+@lru_cache(maxsize=4)
+def _kept(read: Callable, path: str, _changed_ns: int | None, *given):
+    return read(path, *given)
 
 
 def decode_manifest(
@@ -98,14 +175,21 @@ def decode_manifest(
     config: DecodeConfig,
     *,
     noise_lines: list[dict] | None = None,
+    corruption_lines: list[dict] | None = None,
     out: str | Path | None = None,
 ) -> dict[str, Hypothesis]:
-    """Decode manifest rows, in the noise of a noise manifest where one is given; texts in the rows are not looked at.
+    """Decode manifest rows, in the noise and corrupted by the lines of manifests, where given; texts aren't looked at.
 
     Returns:
-        Hypotheses by utt_id, in the rows' order. `out` (hyp.jsonl) gets them a line each: utt_id, text, score.
+        Hypotheses by utt_id, in the rows' order. `out` (hyp.jsonl) gets them a line each, as dictionaries.
     """
-    dataset = UtteranceDataset(list(rows), None, noise_lines=noise_lines, modalities=model.usable(config.modality))
+    dataset = UtteranceDataset(
+        list(rows),
+        None,
+        noise_lines=noise_lines,
+        corruption_lines=corruption_lines,
+        modalities=model.usable(config.modality),
+    )
     lengths = [frames_of(round(row["duration_s"] * SAMPLE_RATE)) for row in rows]
     sampler = BucketBatchSampler(
         lengths,

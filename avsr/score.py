@@ -1,19 +1,39 @@
-"""Word and character error rates by jiwer, with ESPnet's table.
+"""Word and character error rates by jiwer, with ESPnet's table and what was taken for what.
 
-Rates are percentages of the reference's units over a whole test set. `normalized` scores are taken after
-`avsr.data.text.normalize_text` of both sides: lower case, no punctuation but the apostrophe, single spaces.
+Rates are percentages of the reference's units over a whole test set, and depend on how both sides' texts are
+normalised before (`NORMALIZERS`), which so belongs beside them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import json
+from collections import Counter
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 import jiwer
 import numpy as np
 
 from avsr.data.text import normalize_text
 from avsr.errors import InputError
+from avsr.files import read_jsonl
+
+NOTHING = ""  # stands across from a word that was left out or put in
+
+
+@dataclass(frozen=True)
+class Normalizer:
+    """What is done to the texts of both sides before they are compared, and how to say so."""
+
+    apply: Callable[[str], str]
+    said: str
+
+
+NORMALIZERS = {
+    "lower": Normalizer(normalize_text, "lower case, no punctuation but apostrophes in words, single blanks"),
+    "none": Normalizer(lambda text: " ".join(text.split()), "texts as they are, but for single blanks"),
+}
 
 
 @dataclass(frozen=True)
@@ -62,13 +82,14 @@ class Scores:
 
     word: Counts
     char: Counts
-    normalized: bool
+    normalizer: str  # of NORMALIZERS
     utt_ids: tuple[str, ...]
     word_errors: np.ndarray  # (utterances,) int64, in the order of utt_ids
     word_counts: np.ndarray  # (utterances,) int64: words of the reference
     char_errors: np.ndarray  # the same of characters
     char_counts: np.ndarray
     alignments: str  # one block an utterance: REF and HYP lined up, with S, D and I under the errors
+    pairs: Counter[tuple[str, str]]  # how often a word of a reference is aligned with one of a hypothesis, or NOTHING
 
     @property
     def wer(self) -> float:
@@ -77,6 +98,14 @@ class Scores:
     @property
     def cer(self) -> float:
         return self.char.err
+
+    def confusions(self) -> list[tuple[str, str, int]]:
+        """Words of the references, what they were taken for, and how often: most frequent first, then by alphabet.
+
+        A word left out is taken for `NOTHING`; `NOTHING` is taken for a word that was put in.
+        """
+        wrong = [(ref, hyp, times) for (ref, hyp), times in self.pairs.items() if ref != hyp]
+        return sorted(wrong, key=lambda one: (-one[2], one[:2]))
 
     def as_dict(self) -> dict:
         """What scores.json holds."""
@@ -92,18 +121,35 @@ class Scores:
                 "s_err": counts.sentence_err,
             }
             for unit, counts in (("word", self.word), ("char", self.char))
-        } | {"normalized": self.normalized}
+        } | {"normalized": self.normalizer != "none", "normalizer": self.normalizer}
 
 
-def score(refs: Mapping[str, str], hyps: Mapping[str, str], normalize: bool = True) -> Scores:
-    """Score hypotheses against references, both by utt_id.
+def read_texts(path: str | Path) -> dict[str, str]:
+    """The texts of a hyp.jsonl by utt_id; InputError, naming the file, unless every line has both, once."""
+    if not Path(path).is_file():
+        raise InputError(f"{path}: no such file of hypotheses; `hyp.jsonl` is what decoding a manifest leaves")
+    try:
+        lines = [(line["utt_id"], line["text"].strip()) for line in read_jsonl(path)]
+    except (json.JSONDecodeError, KeyError, TypeError, AttributeError) as error:
+        raise InputError(f"{path}: expected a JSON object with utt_id and text on every line ({error!r})") from error
+    twice = [utt_id for utt_id, times in Counter(utt_id for utt_id, _ in lines).items() if times > 1]
+    if twice:
+        raise InputError(f"{path}: {twice[0]!r} has more than one hypothesis; leave one")
+    return dict(lines)
+
+
+def score(refs: Mapping[str, str], hyps: Mapping[str, str], normalizer: str = "lower") -> Scores:
+    """Score hypotheses against references, both by utt_id; `normalizer` is one of `NORMALIZERS`.
 
     Raises:
-        InputError: the two hold different utterances, there are none, or a reference has no words.
+        InputError: the two hold different utterances, there are none, or a reference has no words; an unknown
+            normaliser.
     """
+    if normalizer not in NORMALIZERS:
+        raise InputError(f"text normaliser {normalizer!r}: expected one of {', '.join(NORMALIZERS)}")
     _check_ids(refs, hyps)
     utt_ids = sorted(refs)
-    prepare = normalize_text if normalize else lambda text: " ".join(text.split())
+    prepare = NORMALIZERS[normalizer].apply
     ref_texts = [prepare(refs[utt_id]) for utt_id in utt_ids]
     hyp_texts = [prepare(hyps[utt_id]) for utt_id in utt_ids]
     for utt_id, text in zip(utt_ids, ref_texts, strict=True):
@@ -115,13 +161,14 @@ def score(refs: Mapping[str, str], hyps: Mapping[str, str], normalize: bool = Tr
     return Scores(
         word=_counts(words),
         char=_counts(chars),
-        normalized=normalize,
+        normalizer=normalizer,
         utt_ids=tuple(utt_ids),
         word_errors=np.array([_errors(output) for output in words]),
         word_counts=np.array([len(output.references[0]) for output in words]),
         char_errors=np.array([_errors(output) for output in chars]),
         char_counts=np.array([len(output.references[0]) for output in chars]),
         alignments="\n".join(f"{utt_id}\n{_picture(output)}\n" for utt_id, output in zip(utt_ids, words, strict=True)),
+        pairs=sum((_pairs(output) for output in words), Counter()),
     )
 
 
@@ -139,6 +186,16 @@ def _check_ids(refs: Mapping[str, str], hyps: Mapping[str, str]) -> None:
 
 def _errors(output: jiwer.WordOutput | jiwer.CharacterOutput) -> int:
     return output.substitutions + output.deletions + output.insertions
+
+
+def _pairs(output: jiwer.WordOutput) -> Counter[tuple[str, str]]:
+    """Words across from each other; of jiwer's stretches only substituted and equal ones have words on both sides."""
+    pairs: Counter[tuple[str, str]] = Counter()
+    for stretch in output.alignments[0]:
+        ref = output.references[0][stretch.ref_start_idx : stretch.ref_end_idx]
+        hyp = output.hypotheses[0][stretch.hyp_start_idx : stretch.hyp_end_idx]
+        pairs.update(zip(ref or [NOTHING] * len(hyp), hyp or [NOTHING] * len(ref), strict=True))
+    return pairs
 
 
 def _counts(outputs: list[jiwer.WordOutput] | list[jiwer.CharacterOutput]) -> Counts:
@@ -164,4 +221,12 @@ def espnet_table(scores: Mapping[str, Scores], unit: str = "word") -> str:
         counts: Counts = getattr(one, unit)
         rates = (counts.corr, counts.sub, counts.dele, counts.ins, counts.err, counts.sentence_err)
         lines.append(f"|{name}|{counts.sentences}|{counts.units}|" + "|".join(f"{rate:.1f}" for rate in rates) + "|")
+    return "\n".join(lines) + "\n"
+
+
+def confusion_table(scores: Scores, n_shown: int) -> str:
+    """The `n_shown` most frequent confusions in markdown."""
+    lines = ["|reference|taken for|times|", "|---|---|---|"]
+    for ref, hyp, times in scores.confusions()[:n_shown]:
+        lines.append(f"|{ref or '(nothing)'}|{hyp or '(nothing)'}|{times}|")
     return "\n".join(lines) + "\n"

@@ -19,11 +19,11 @@ import numpy as np
 
 from avsr.errors import InputError, exit_status
 from avsr.files import write_json, write_text
+from avsr.significance import difference, interval, pooled
 from benchmarks.columns import columns
 from benchmarks.generator import add_bench_arguments, bench_of, by_name, named
 from benchmarks.measures import Bench
 from benchmarks.report import ablation_section
-from benchmarks.significance import difference, interval, pooled
 
 DRAWS = 10_000
 

@@ -18,9 +18,9 @@ import numpy as np
 
 from avsr.errors import InputError, exit_status
 from avsr.files import write_json
+from avsr.significance import interval, pooled
 from benchmarks.columns import GEOMETRY, READBACK, readback_key
 from benchmarks.measures import Bench
-from benchmarks.significance import interval, pooled
 
 
 def evaluate(bench: Bench, motions: dict[str, str]) -> dict:

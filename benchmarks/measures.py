@@ -1,6 +1,6 @@
 """What is measured of generated motion, utterance by utterance, and kept, so that an interrupted benchmark goes on.
 
-A measure of an utterance is a total and a weight, which pool as `benchmarks.significance` says: LVE has the frames'
+A measure of an utterance is a total and a weight, which pool as `avsr.significance` says: LVE has the frames'
 errors and their number, closures have those made and those due, word error has errors and words.
 """
 
@@ -24,9 +24,9 @@ from avsr.media.landmarks import Landmarks
 from avsr.media.timing import FPS
 from avsr.models.recognizer import Recognizer
 from avsr.score import score
+from avsr.significance import char_tally, word_tally
 from benchmarks.columns import definitions, readback_key
 from benchmarks.recognizer import training_facts
-from benchmarks.significance import char_tally, word_tally
 from benchmarks.visemes import VisemeLexicon, viseme_score
 from talking3d.face.motion import Motion
 from talking3d.face.regions import lip_aperture_mm

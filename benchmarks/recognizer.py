@@ -1,27 +1,32 @@
-"""Word error of recognisers by modality, noise and SNR.
+"""Word error of recognisers by modality, noise and SNR, and by what corrupts lips and sound.
 
-    python -m benchmarks.recognizer MANIFEST --system NAME=CHECKPOINT:MODALITY … --noise DIR --out DIR
+    python -m benchmarks.recognizer MANIFEST --system NAME=CHECKPOINT:MODALITY … --out DIR [--noise DIR]
+                                    [--corruptions DIR [--cross]]
 
-Each system decodes each condition: clean, and every noise manifest in DIR (the same noise for every system). Writes
+Each system decodes each condition that it perceives: clean, every noise manifest and every corruption manifest (the
+same for every system), with --cross also every corruption in every noise. Writes
 OUT/<system>_<condition>/{hyp.jsonl,alignments.txt} and OUT/scores.json; decodings already there are kept.
 """
 
 import argparse
 import itertools
 import json
+import math
 import sys
+from collections import Counter
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from avsr.data.corrupt import CORRUPTIONS, corruption_hash, read_corruption_manifest
 from avsr.data.manifest import read_manifest
-from avsr.data.noise import noise_hash, read_noise_manifest
+from avsr.data.noise import ROOM_ONLY, noise_hash, read_noise_manifest
 from avsr.decode import DecodeConfig, decode_manifest
 from avsr.errors import InputError, exit_status
 from avsr.files import read_jsonl, write_json, write_text
 from avsr.models.recognizer import Recognizer
 from avsr.parallel import worker_pool
 from avsr.score import espnet_table, score
-from benchmarks.significance import difference, interval, word_tally
+from avsr.significance import difference, interval, word_tally
 
 
 @dataclass(frozen=True)
@@ -42,56 +47,137 @@ class System:
         return cls(name, checkpoint, modality)
 
 
-def conditions_in(folder: str | None) -> dict[str, Path | None]:
-    """{condition: noise manifest}: clean (None) first, then DIR's manifests, by kind and falling SNR."""
+@dataclass(frozen=True)
+class Noise:
+    """A noise manifest; kind and SNR are those of its first line, the SNR None where there are only rooms."""
+
+    path: Path
+    kind: str
+    snr_db: float | None
+
+    @classmethod
+    def read(cls, path: Path) -> "Noise":
+        line = read_noise_manifest(path)[0]
+        parts = [line["kind"]] * (line["kind"] != ROOM_ONLY) + ["reverb"] * ("rir" in line)
+        return cls(path, " + ".join(parts), line["snr_db"])
+
+
+@dataclass(frozen=True)
+class Corruption:
+    """A corruption manifest; kind and severity are those of its first line."""
+
+    path: Path
+    kind: str
+    severity: float
+
+    @classmethod
+    def read(cls, path: Path) -> "Corruption":
+        line = read_corruption_manifest(path)[0]
+        return cls(path, line["kind"], line["severity"])
+
+
+@dataclass(frozen=True)
+class Condition:
+    """What befalls the utterances of a test; with neither noise nor corruption they are clean."""
+
+    noise: Noise | None = None
+    corruption: Corruption | None = None
+
+    @property
+    def name(self) -> str:
+        return "_".join(part.path.stem for part in (self.noise, self.corruption) if part is not None) or "clean"
+
+    def perceived(self, modality: str) -> "Condition":
+        """What is left of it for a system that uses the streams of `modality`."""
+        touched = self.corruption is not None and CORRUPTIONS[self.corruption.kind].stream in modality
+        return Condition(self.noise if "a" in modality else None, self.corruption if touched else None)
+
+    def facts(self) -> dict:
+        """The keys that a result in scores.json has of it."""
+        return {
+            "condition": self.name,
+            "kind": None if self.noise is None else self.noise.kind,
+            "snr_db": None if self.noise is None else self.noise.snr_db,
+            "corruption": None if self.corruption is None else self.corruption.kind,
+            "severity": None if self.corruption is None else self.corruption.severity,
+        }
+
+
+def conditions_in(noise_dir: str | None, corruption_dir: str | None = None, cross: bool = False) -> list[Condition]:
+    """Clean first, then noises by kind and falling SNR, then corruptions by kind and severity; crossed: in each noise.
+
+    Raises InputError: a folder without manifests, two conditions of one name.
+    """
+    noises = [Noise.read(path) for path in _manifests_in(noise_dir, "noise")]
+    noises.sort(key=lambda noise: (noise.kind, -math.inf if noise.snr_db is None else -noise.snr_db))
+    corruptions = [Corruption.read(path) for path in _manifests_in(corruption_dir, "corrupt")]
+    corruptions.sort(key=lambda corruption: (list(CORRUPTIONS).index(corruption.kind), corruption.severity))
+    conditions = [Condition(), *map(Condition, noises)]
+    around = conditions if cross else conditions[:1]
+    conditions = [*conditions, *(Condition(one.noise, other) for one in around for other in corruptions)]
+    twice = [name for name, times in Counter(condition.name for condition in conditions).items() if times > 1]
+    if twice:
+        raise InputError(f"two conditions have the name {twice[0]!r}: rename one of the manifests")
+    return conditions
+
+
+def _manifests_in(folder: str | None, command: str) -> list[Path]:
     if folder is None:
-        return {"clean": None}
+        return []
     paths = sorted(Path(folder).glob("*.jsonl"))
     if not paths:
-        raise InputError(f"{folder}: no noise manifest (*.jsonl); make some with `avsr noise`")
-    first_lines = {path: read_noise_manifest(path)[0] for path in paths}
-    paths.sort(key=lambda path: (first_lines[path]["kind"], -first_lines[path]["snr_db"]))
-    return {"clean": None} | {path.stem: path for path in paths}
+        what = {"noise": "noise", "corrupt": "corruption"}[command]
+        raise InputError(f"{folder}: no {what} manifest (*.jsonl); make some with `avsr {command}`")
+    return paths
 
 
-def _decode(job: tuple[str, System, str, Path | None, DecodeConfig, Path]) -> None:
-    manifest, system, _, noise, config, hyp = job
+def _decode(job: tuple[str, System, Condition, DecodeConfig, Path]) -> None:
+    manifest, system, condition, config, hyp = job
     if hyp.is_file():
         return
     model = Recognizer.from_pretrained(system.checkpoint)
-    noise_lines = read_noise_manifest(noise) if noise is not None else None
-    decode_manifest(model, read_manifest(manifest), config, noise_lines=noise_lines, out=hyp)
+    noise, corruption = condition.noise, condition.corruption
+    decode_manifest(
+        model,
+        read_manifest(manifest),
+        config,
+        noise_lines=None if noise is None else read_noise_manifest(noise.path),
+        corruption_lines=None if corruption is None else read_corruption_manifest(corruption.path),
+        out=hyp,
+    )
 
 
 def evaluate(
-    manifest: str, systems: list[System], noise_dir: str | None, out: Path, method: str, beam_size: int, n_jobs: int
+    manifest: str,
+    systems: list[System],
+    conditions: list[Condition],
+    out: Path,
+    method: str,
+    beam_size: int,
+    n_jobs: int,
 ) -> dict:
     """Decode and score every system under every condition that can change what it perceives; returns scores.json."""
-    conditions = conditions_in(noise_dir)
     jobs = []
-    for system, (condition, noise) in itertools.product(systems, conditions.items()):
-        if system.modality == "v" and noise is not None:
-            continue  # a lip reader doesn't hear the noise
+    for system, condition in itertools.product(systems, conditions):
+        if condition.perceived(system.modality) != condition:
+            continue  # a lip reader doesn't hear noise, and who only listens doesn't see what befalls the lips
         config = DecodeConfig(method=method, beam_size=beam_size, modality=system.modality)
-        jobs.append((manifest, system, condition, noise, config, out / f"{system.name}_{condition}" / "hyp.jsonl"))
+        jobs.append((manifest, system, condition, config, out / f"{system.name}_{condition.name}" / "hyp.jsonl"))
     with worker_pool(n_jobs) as pool:
         list(pool.map(_decode, jobs))
 
     rows = read_manifest(manifest)
     refs = {row["utt_id"]: row["text"] for row in rows}
     scored, results = {}, []
-    for _, system, condition, noise, _, path in jobs:
+    for _, system, condition, _, path in jobs:
         hyps = {line["utt_id"]: line["text"] for line in read_jsonl(path)}
         scores = scored[system.name, condition] = score(refs, hyps)
         write_text(path.with_name("alignments.txt"), scores.alignments)
-        first = read_noise_manifest(noise)[0] if noise is not None else {"kind": None, "snr_db": None}
         low, high = map(float, interval(word_tally(scores)))
         results.append(
             {
                 "system": system.name,
-                "condition": condition,
-                "kind": first["kind"],
-                "snr_db": first["snr_db"],
+                **condition.facts(),
                 "wer": scores.wer,
                 "low": low,
                 "high": high,
@@ -100,10 +186,15 @@ def evaluate(
             }
         )
     paired = []
-    for a, b in itertools.combinations([system.name for system in systems if "a" in system.modality], 2):
+    for a, b in itertools.combinations([system for system in systems if "a" in system.modality], 2):
         for condition in conditions:
-            gain = difference(word_tally(scored[a, condition]), word_tally(scored[b, condition]))
-            paired.append({"condition": condition, "a": a, "b": b, **asdict(gain)})
+            if not any((system.name, condition) in scored for system in (a, b)):
+                continue
+            # what one of them doesn't perceive leaves it with the scores of what it does
+            tallies = [word_tally(scored[system.name, condition.perceived(system.modality)]) for system in (a, b)]
+            paired.append({"condition": condition.name, "a": a.name, "b": b.name, **asdict(difference(*tallies))})
+    noises = {one.noise.path for one in conditions if one.noise is not None}
+    corruptions = {one.corruption.path for one in conditions if one.corruption is not None}
     return {
         "protocol": {
             "manifest": str(manifest),
@@ -116,12 +207,15 @@ def evaluate(
                 if method == "greedy"
                 else f"ESPnet beam search, beam {beam_size}, CTC and attention, no language model."
             ),
-            "noise": {c: noise_hash(read_noise_manifest(path)) for c, path in conditions.items() if path is not None},
+            "noise": {path.stem: noise_hash(read_noise_manifest(path)) for path in sorted(noises)},
+            "corruptions": {path.stem: corruption_hash(read_corruption_manifest(path)) for path in sorted(corruptions)},
         },
         "systems": {s.name: _facts(s) for s in systems},
         "results": results,
         "paired": paired,
-        "table": espnet_table({f"{Path(manifest).parent.name}/{s}_{c}": value for (s, c), value in scored.items()}),
+        "table": espnet_table(
+            {f"{Path(manifest).parent.name}/{s}_{c.name}": value for (s, c), value in scored.items()}
+        ),
     }
 
 
@@ -148,14 +242,17 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("manifest")
     parser.add_argument("--system", action="append", required=True, metavar="NAME=CHECKPOINT:MODALITY")
-    parser.add_argument("--noise", help="folder of noise manifests")
+    parser.add_argument("--noise", metavar="DIR", help="folder of noise manifests")
+    parser.add_argument("--corruptions", metavar="DIR", help="folder of corruption manifests")
+    parser.add_argument("--cross", action="store_true", help="every corruption also in every noise")
     parser.add_argument("--method", choices=("greedy", "beam"), default="beam")
     parser.add_argument("--beam_size", type=int, default=5)
     parser.add_argument("--nj", type=int, default=1)
     parser.add_argument("--out", type=Path, required=True)
     args = parser.parse_args()
     systems = [System.parse(text) for text in args.system]
-    scores = evaluate(args.manifest, systems, args.noise, args.out, args.method, args.beam_size, args.nj)
+    conditions = conditions_in(args.noise, args.corruptions, args.cross)
+    scores = evaluate(args.manifest, systems, conditions, args.out, args.method, args.beam_size, args.nj)
     write_json(args.out / "scores.json", scores)
     print(scores["table"])
 

@@ -4,6 +4,7 @@ python -m benchmarks.report EXP --title TITLE --command COMMAND --recipe RECIPE_
 """
 
 import argparse
+import itertools
 import json
 import os
 import platform
@@ -12,6 +13,7 @@ import sys
 from importlib.metadata import version
 from pathlib import Path
 
+from avsr.data.corrupt import CORRUPTIONS
 from avsr.data.manifest import read_manifest
 from avsr.errors import InputError, exit_status
 from avsr.files import atomic_path, write_text
@@ -60,21 +62,17 @@ def with_interval(cell: dict) -> str:
 
 
 def recognizer_section(name: str, scores: dict) -> str:
-    """Word error by system and condition, ESPnet's table and the paired differences, in Markdown."""
-    conditions = list(dict.fromkeys(row["condition"] for row in scores["results"]))
-    cells = {(row["system"], row["condition"]): row for row in scores["results"]}
+    """Word error by system: a table for each noise kind, one for corruptions; differences, ESPnet's; in Markdown."""
     protocol = scores["protocol"]
     text = [
         f"## Recognition: {name}\n",
         f"{protocol['utterances']} utterances, {protocol['words']} words, {protocol['speakers']} speakers, "
         f"{protocol['source']} lips. {SYNTHETIC if 'rendered' in protocol['source'] else ''}{protocol['decoding']} "
-        "WER in %, with the 95 % bootstrap interval over utterances.\n",
-        "| system | " + " | ".join(conditions) + " |",
-        "|---|" + "---|" * len(conditions),
+        "WER in %, with the 95 % bootstrap interval over utterances; empty where a system doesn't perceive what "
+        "befalls the test.",
+        *_noise_tables(scores),
+        *_corruption_table(scores),
     ]
-    for system in scores["systems"]:
-        row = [with_interval(cells[system, c]) if (system, c) in cells else "" for c in conditions]
-        text.append(f"| {system} | " + " | ".join(row) + " |")
     if scores["paired"]:
         text += ["", "Paired bootstrap, WER points:\n", "| condition | difference | 95 % interval |", "|---|---|---|"]
         for pair in scores["paired"]:
@@ -83,11 +81,59 @@ def recognizer_section(name: str, scores: dict) -> str:
                 f"| [{pair['low']:+.1f}, {pair['high']:+.1f}] |"
             )
     text += ["", "### WER", "", scores["table"]]
-    noise = "; ".join(f"{c} `{digest[:16]}`" for c, digest in protocol["noise"].items())
-    text += ["", f"Noise manifests (sha256): {noise}.", ""]
+    for what, digests in (("Noise", protocol["noise"]), ("Corruption", protocol.get("corruptions", {}))):
+        if digests:
+            named = "; ".join(f"{manifest} `{digest[:16]}`" for manifest, digest in digests.items())
+            text += ["", f"{what} manifests (sha256): {named}."]
+    text.append("")
     for system, facts in scores["systems"].items():
         text.append(f"- {system}: {facts['parameters'] / 1e6:.2f} M parameters, {facts['training']}")
     return "\n".join(text) + "\n"
+
+
+def _noise_tables(scores: dict) -> list[str]:
+    """Lines of a table for each noise kind: systems by clean and falling SNR, and the mean of the noisy."""
+    results = [row for row in scores["results"] if row.get("corruption") is None]  # absent where none was measured
+    cells = {(row["system"], row["condition"]): row for row in results}
+    lines = []
+    for kind in list(dict.fromkeys(row["kind"] for row in results if row["kind"] is not None)) or [None]:
+        levels = {row["condition"]: _level(row) for row in results if row["kind"] == kind and kind is not None}
+        titles = ["clean", *levels.values(), *["mean of noisy"] * (len(levels) > 1)]
+        lines += ["", f"| {kind or 'system'} | " + " | ".join(titles) + " |", "|---|" + "---|" * len(titles)]
+        for system in scores["systems"]:
+            measured = [cells.get((system, condition)) for condition in ("clean", *levels)]
+            row = ["" if cell is None else with_interval(cell) for cell in measured]
+            if len(levels) > 1:
+                noisy = [cell["wer"] for cell in measured[1:] if cell is not None]
+                row.append(f"{sum(noisy) / len(noisy):.1f}" if len(noisy) == len(levels) else "")
+            lines.append(f"| {system} | " + " | ".join(row) + " |")
+    return lines
+
+
+def _corruption_table(scores: dict) -> list[str]:
+    """Lines of one table: what befell lips or sound, clean first, by systems."""
+    results = [row for row in scores["results"] if row.get("corruption") is not None]
+    if not results:
+        return []
+    systems = list(scores["systems"])
+    lines = [
+        "",
+        "| corruption | severity | noise | " + " | ".join(systems) + " |",
+        "|---|---|---|" + "---|" * len(systems),
+    ]
+    cells = {(row["system"], row["condition"]): with_interval(row) for row in scores["results"]}
+    around = [{"condition": "clean", "corruption": "none", "kind": None}, *results]
+    for row in {row["condition"]: row for row in around}.values():
+        unit = CORRUPTIONS[row["corruption"]].unit if "severity" in row else ""
+        severity = f"{row['severity']:g} {unit}" if "severity" in row else ""
+        noise = "" if row["kind"] is None else f"{row['kind']} {_level(row)}"
+        values = " | ".join(cells.get((system, row["condition"]), "") for system in systems)
+        lines.append(f"| {row['corruption']} | {severity} | {noise} | {values} |")
+    return lines
+
+
+def _level(row: dict) -> str:
+    return "no noise" if row["snr_db"] is None else f"{row['snr_db']:g} dB"
 
 
 def generator_section(name: str, scores: dict) -> str:
@@ -180,12 +226,14 @@ def plot_recognizer(name: str, scores: dict, path: Path) -> None:
 
     figure, axes = pyplot.subplots(figsize=(5.5, 4), layout="constrained")
     for i, system in enumerate(scores["systems"]):
-        rows = [row for row in scores["results"] if row["system"] == system]
+        rows = [row for row in scores["results"] if row["system"] == system and row.get("corruption") is None]
         clean = next(row for row in rows if row["condition"] == "clean")
         noisy = [row for row in rows if row["snr_db"] is not None]
         if not noisy:
             axes.axhline(clean["wer"], color=f"C{i}", linestyle="--", label=system)
-        for style, kind in zip("-:-.", dict.fromkeys(row["kind"] for row in noisy), strict=False):
+        for style, kind in zip(
+            itertools.cycle(("-", ":", "--", "-.")), dict.fromkeys(row["kind"] for row in noisy), strict=False
+        ):
             points = sorted((row for row in noisy if row["kind"] == kind), key=lambda row: row["snr_db"])
             snrs_db = [row["snr_db"] for row in points]
             middle = [row["wer"] for row in points]

@@ -1,5 +1,7 @@
 """Viseme error rate: what of a read-back's errors can be seen on the lips ("bin" read as "pin" is none).
 
+    python -m benchmarks.visemes HYP.jsonl MANIFEST [--lexicon MANIFEST …] [--json OUT]
+
     text -> phones, one pronunciation a word -> visemes -> error rate over the visemes of a test set
 
 Amazon Polly's visemes, as in SPECTRE (Filntisis et al., CVPRW 2023), which takes the error over characters, blanks
@@ -9,13 +11,17 @@ for American English; what it lacks is with its nearest neighbour.
 
 from __future__ import annotations
 
+import argparse
+import sys
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 
 from avsr.data.alignment import Interval, read_alignment
+from avsr.data.manifest import read_manifest
 from avsr.data.text import normalize_text
-from avsr.errors import InputError
-from avsr.score import Scores, score
+from avsr.errors import InputError, exit_status
+from avsr.files import write_json
+from avsr.score import NOTHING, Scores, espnet_table, read_texts, score
 from talking3d.corpus.tts import Synthesizer
 from talking3d.corpus.visemes import VOWELS, viseme_classes
 
@@ -100,4 +106,47 @@ def viseme_score(refs: Mapping[str, str], hyps: Mapping[str, str], lexicon: Vise
     Raises InputError: a word without a pronunciation, and what `score` refuses.
     """
     spelt = [{utt_id: lexicon.spell(text) for utt_id, text in texts.items()} for texts in (refs, hyps)]
-    return score(*spelt, normalize=False)
+    return score(*spelt, normalizer="none")
+
+
+def confusion_matrix(scores: Scores) -> str:
+    """What each viseme was read as, in % of its row, in Markdown; most frequent visemes first.
+
+    The last column is what was left out; what was put in is in no row.
+    """
+    seen = Counter()
+    for (ref, _), times in scores.pairs.items():
+        seen[ref] += times
+    visemes = sorted(seen.keys() - {NOTHING}, key=lambda viseme: (-seen[viseme], viseme))
+    unseen = sorted({hyp for _, hyp in scores.pairs} - {NOTHING, *visemes})
+    columns = [*visemes, *unseen, NOTHING]
+    lines = [
+        "| viseme | times | " + " | ".join(column or "left out" for column in columns) + " |",
+        "|---|---|" + "---|" * len(columns),
+    ]
+    for ref in visemes:
+        shares = [100 * scores.pairs[ref, hyp] / seen[ref] for hyp in columns]
+        lines.append(
+            f"| {ref} | {seen[ref]} | " + " | ".join(f"{share:.0f}" if share else "" for share in shares) + " |"
+        )
+    return "\n".join(lines) + "\n"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("hyp")
+    parser.add_argument("manifest")
+    parser.add_argument("--lexicon", action="append", default=[], metavar="MANIFEST", help="its words are pronounced")
+    parser.add_argument("--json", metavar="OUT", help="also write the figures and confusions there")
+    args = parser.parse_args()
+    rows = read_manifest(args.manifest, need=("text",), use=("alignment",))
+    spoken = [row for path in args.lexicon for row in read_manifest(path, need=(), use=("alignment",))]
+    refs = {row["utt_id"]: row["text"] for row in rows}
+    scores = viseme_score(refs, read_texts(args.hyp), VisemeLexicon([*rows, *spoken]))
+    print(f"{espnet_table({'visemes': scores})}\n{confusion_matrix(scores)}")
+    if args.json is not None:
+        write_json(args.json, {"viseme": scores.as_dict()["word"], "confusions": scores.confusions()})
+
+
+if __name__ == "__main__":
+    sys.exit(exit_status(main))

@@ -164,7 +164,7 @@ def _teach(args: argparse.Namespace) -> None:
     rows = read_manifest(args.manifest, use=("lips",))
     others = [row for path in args.stills for row in read_manifest(path, need=("lips",))]
     model = Teacher2D.from_pretrained(args.checkpoint)
-    print(teach_manifest(rows, model, args.out, others=others, still=args.still))
+    print(teach_manifest(rows, model, args.out, others=others, still=args.still, shuffle_seed=args.shuffle_seed))
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -298,6 +298,9 @@ def build_parser() -> argparse.ArgumentParser:
         "--stills", nargs="+", default=[], metavar="MANIFEST", help="whose lips show speakers that MANIFEST's don't"
     )
     sub.add_argument("--still", help="the lip crop of every other speaker, picture or clip")
+    sub.add_argument(
+        "--shuffle_seed", type=int, help="a control: lips for another utterance's sound, drawn by this seed"
+    )
     sub.set_defaults(run=_teach)
     return parser
 

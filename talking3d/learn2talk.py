@@ -6,7 +6,9 @@
   the clip's shifted frames, from which it must be told apart;
 - *lip reading*: the student's motion is drawn, differentiably, and a frozen visual front end looks at it and at the
   teacher's lips for the same sound; 1 - cosine of its frame-local features;
-- *shape*: height and width of the mouth's opening beside the teacher's, so that lips don't over-open to be read.
+- *shape*: height and width of the mouth's opening beside the teacher's, so that lips don't over-open to be read;
+- *dynamics*: how much the upper face moves in the course of an utterance, beside how much it truly moved: what sound
+  tells of brows is little, and a mean over what they may do moves too little.
 
 The authors found sync and lip reading "not harmonious": sync cost them 6-7 % of LVE. Here the terms are combined as
 gradients at the student's output, where each is one array: a term's gradient is scaled to a stated share of the vertex
@@ -48,12 +50,13 @@ class Learn2TalkConfig:
     sync_share: float = 0.5  # size of a term's gradient against the vertex losses', at the student's output
     reading_share: float = 0.5
     shape_share: float = 0.1
+    dynamics_share: float = 0.15
     harmonious: bool = True  # take out of a term what opposes the vertex losses
     drawn_frames: int = 24  # of one utterance of each batch: drawing is what takes time
     samples: int = 1  # a pixel and axis, of what is drawn for the reader
 
     def __post_init__(self):
-        if min(self.sync_share, self.reading_share, self.shape_share) < 0:
+        if min(self.sync_share, self.reading_share, self.shape_share, self.dynamics_share) < 0:
             raise InputError("learn2talk's shares must not be negative")
         if self.drawn_frames <= 2 * EDGE_FRAMES:
             raise InputError(f"learn2talk.drawn_frames is {self.drawn_frames}; it must be above {2 * EDGE_FRAMES}")
@@ -116,6 +119,8 @@ class Learn2Talk(nn.Module):
             extra["reading"] = self._reading(output, batch)
         if self.config.shape_share > 0:
             extra["shape"] = self._shape(output, batch)
+        if self.config.dynamics_share > 0:
+            extra["dynamics"] = self._dynamics(output, batch)
         return extra
 
     def _sync(self, output: Tensor, batch: dict) -> Tensor:
@@ -159,6 +164,19 @@ class Learn2Talk(nn.Module):
         error = (output - batch["motion"]) @ self._opening(output.device)  # (B, T, 2)
         return error[~padding_mask(batch["lengths"], error.shape[1])].square().mean()
 
+    def _dynamics(self, output: Tensor, batch: dict) -> Tensor:
+        """Mean over utterances and upper-face vertices of |s - s_true|, mm^2, s the std over time of |offset|^2.
+
+        FDD (`talking3d.metrics.fdd`) is made of the same differences.
+        """
+        upper_face = MM * self.student.basis[:, self.student.template.region("upper_face")]
+        real = ~padding_mask(batch["lengths"], output.shape[1])
+        moved, wanted = (
+            _spread((motion @ upper_face.flatten(1)).unflatten(-1, (-1, 3)).square().sum(-1), real)
+            for motion in (output, batch["motion"])
+        )
+        return (moved - wanted).abs().mean()
+
     def _opening(self, device: torch.device) -> Tensor:
         """(K, 2) mm: what each component of the basis adds to the inner lips' gap and to the mouth's width."""
         upper, lower, left, right = (int(v) for v in self.student.template.landmarks[[62, 66, 48, 54]])
@@ -186,6 +204,13 @@ class Learn2Talk(nn.Module):
     def _on(self, device: torch.device, teacher: str) -> nn.Module:
         self._teachers[teacher] = self._teachers[teacher].to(device)
         return self._teachers[teacher]
+
+
+def _spread(values: Tensor, real: Tensor) -> Tensor:
+    """Standard deviation (B, V) over the real (B, T) frames of values (B, T, V)."""
+    weight = (real / real.sum(1, keepdim=True))[:, :, None]
+    mean = (weight * values).sum(1, keepdim=True)
+    return (weight * (values - mean).square()).sum(1).clamp(min=1e-12).sqrt()
 
 
 def combine(base: Tensor, terms: list[tuple[float, Tensor]], harmonious: bool) -> Tensor:

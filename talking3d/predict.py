@@ -38,7 +38,7 @@ def predict_manifest(
     if motion not in MOTIONS:
         raise InputError(f"unknown motion {motion!r}; expected one of {', '.join(MOTIONS)}")
     out_dir = Path(out_dir)
-    sources = _derangement(len(rows), seed) if motion == "shuffled" else range(len(rows))
+    sources = derangement(len(rows), seed) if motion == "shuffled" else range(len(rows))
     if any(row.get("template") is None for row in rows):
         model.template.save(out_dir / "template.npz")
     written = []
@@ -71,10 +71,10 @@ def _coefficients(model: MotionModel, row: dict, speaker: str | None, motion: st
     return coefficients[np.arange(n_frames) % len(coefficients)]
 
 
-def _derangement(n: int, seed: int) -> np.ndarray:
+def derangement(n: int, seed: int) -> np.ndarray:
     """A permutation without fixed points: every utterance gets another one's sound."""
     if n < 2:
-        raise InputError("shuffled motion needs at least two utterances: each gets the sound of another")
+        raise InputError("shuffling needs at least two utterances: each gets the sound of another")
     order = np.random.default_rng(seed).permutation(n)
     shuffled = np.empty(n, dtype=int)
     shuffled[order] = np.roll(order, 1)

@@ -11,9 +11,10 @@ from avsr.data.manifest import write_manifest
 from avsr.errors import InputError
 from avsr.media.audio import read_audio
 from avsr.media.lips import SIZE
-from avsr.media.timing import FPS
+from avsr.media.timing import FPS, frames_of
 from avsr.media.video import read_lips, write_lips
 from talking3d.models.teacher2d import Teacher2D
+from talking3d.predict import derangement
 from talking3d.render.lip_clips import CLIPS_A_FOLDER
 
 
@@ -24,6 +25,7 @@ def teach_manifest(
     *,
     others: Iterable[dict] = (),
     still: str | Path | None = None,
+    shuffle_seed: int | None = None,
 ) -> Path:
     """Write out_dir/lips/NNN/<utt_id>.mp4 for each row and out_dir/manifest.jsonl, whose rows name it.
 
@@ -34,10 +36,12 @@ def teach_manifest(
         rows: manifest rows with `audio`.
         others: rows whose lips may show speakers of `rows`.
         still: a lip crop, a picture of 96 x 96 pixels or a clip.
+        shuffle_seed: None, or a control: each utterance gets the lips of another one's sound, drawn by this seed and
+            cut or begun again to its own length.
 
     Returns:
-        the manifest's path; its rows have `lips`, source="rendered" and generator="teacher2d", and no `video`,
-        `landmarks` or `motion`, which these lips were not made from.
+        the manifest's path; its rows have `lips`, source="rendered" and generator="teacher2d" ("teacher2d-shuffled"),
+        and no `video`, `landmarks` or `motion`, which these lips were not made from.
 
     Raises:
         InputError: before anything is drawn: rows for whose still there is nothing, a still that is no lip crop.
@@ -46,17 +50,23 @@ def teach_manifest(
     out_dir = Path(out_dir)
     stills = _stills(rows, others, still)
     given = None if still is None else read_still(still)
+    sounds = [row["audio"] for row in rows]
+    if shuffle_seed is not None:
+        sounds = [sounds[other] for other in derangement(len(rows), shuffle_seed)]
+    generator = Teacher2D.NAME if shuffle_seed is None else f"{Teacher2D.NAME}-shuffled"
     written = []
     for i, row in enumerate(tqdm(rows, desc="teaching lips", unit="utt", disable=None)):
         try:
             picture = given if stills[i] is None else read_lips(stills[i])[0]
-            lips = model.predict(read_audio(row["audio"]), picture)
+            lips = model.predict(read_audio(sounds[i]), picture)
+            if shuffle_seed is not None:
+                lips = lips[np.arange(frames_of(len(read_audio(row["audio"])))) % len(lips)]
         except InputError as error:
             raise InputError(f"{row['utt_id']}: {error}") from error
         clip = out_dir / "lips" / f"{i // CLIPS_A_FOLDER:03d}" / f"{row['utt_id']}.mp4"
         write_lips(clip, lips)
         gone = dict.fromkeys(("video", "landmarks", "motion", "template"))
-        drawn = {"lips": str(clip), "duration_s": len(lips) / FPS, "source": "rendered", "generator": Teacher2D.NAME}
+        drawn = {"lips": str(clip), "duration_s": len(lips) / FPS, "source": "rendered", "generator": generator}
         written.append({**row, **gone, **drawn})
     manifest = out_dir / "manifest.jsonl"
     write_manifest(manifest, written)

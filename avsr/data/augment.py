@@ -1,4 +1,4 @@
-"""Augmentation for training: lips (crop, flip, zoom, rotation, light, time masks) and noise on speech."""
+"""Augmentation for training: lips (crop, flip, zoom, rotation, light, time masks), rooms and noise, corruption."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -7,7 +7,8 @@ import numpy as np
 import torch
 from torch.nn import functional
 
-from avsr.data.noise import KINDS, make_babble, mix_at_snr, pink_noise, recorded_noise, white_noise
+from avsr.data.corrupt import CORRUPTIONS, draw_corruption
+from avsr.data.noise import KINDS, make_babble, mix_at_snr, pink_noise, recorded_noise, reverberate, white_noise
 from avsr.errors import InputError
 from avsr.media.timing import FPS
 
@@ -34,6 +35,11 @@ class AugmentConfig:
     noise_weights: list[float] = field(default_factory=lambda: [0.6, 0.2, 0.2])
     noise_files: list[str] = field(default_factory=list)  # for the kind "recorded"
     babble_talkers: int = 6
+    reverb_share: float = 0.0  # of utterances that are heard in a room, be they noisy or not
+    rir_files: list[str] = field(default_factory=list)  # the rooms' impulse responses
+
+    corrupt_share: float = 0.0  # of clips that get one of `corruptions`, at a severity uniform in its kind's range
+    corruptions: list[str] = field(default_factory=lambda: list(CORRUPTIONS))
 
 
 def centre_crop(lips: np.ndarray) -> np.ndarray:
@@ -86,18 +92,26 @@ class LipAugment:
 
 
 class NoiseAugment:
-    """Mix noise of a random kind into speech, at an SNR that is uniform in dB, or leave it clean.
+    """Put a share of speech into rooms and mix noise of a random kind into it, at an SNR that is uniform in dB.
 
     Args:
-        config: kinds, weights, SNR range.
-        talkers: waveforms that babble is made of; any sequence, also one that reads lazily.
-        read: reads a noise file to a waveform (S,).
+        config: kinds, weights, SNR range, rooms.
+        talkers: waveforms that babble and talkers are made of; any sequence, also one that reads lazily.
+        read: reads a noise file or an impulse response to a waveform (S,).
+        voices: whose voice each of `talkers` is, for the kind "talker".
 
     Raises:
-        InputError: kinds and weights that don't belong together, kinds that lack their sources, an empty SNR range.
+        InputError: kinds and weights that don't belong together, kinds that lack their sources, an empty SNR range,
+            a share of rooms without rooms.
     """
 
-    def __init__(self, config: AugmentConfig, talkers: Sequence[np.ndarray], read: Callable[[str], np.ndarray]) -> None:
+    def __init__(
+        self,
+        config: AugmentConfig,
+        talkers: Sequence[np.ndarray],
+        read: Callable[[str], np.ndarray],
+        voices: Sequence[str] = (),
+    ) -> None:
         weights = np.asarray(config.noise_weights, dtype=np.float64)
         unknown = sorted(set(config.noise_kinds) - set(KINDS))
         if unknown:
@@ -108,31 +122,71 @@ class NoiseAugment:
             )
         if "recorded" in config.noise_kinds and not config.noise_files:
             raise InputError("noise_kinds has 'recorded': list its sound files in noise_files.")
+        if "talker" in config.noise_kinds and len(set(voices)) < 2:
+            raise InputError("noise_kinds has 'talker', but the utterances of training have one speaker only.")
+        _check_share("reverb_share", config.reverb_share)
+        if config.reverb_share > 0 and not config.rir_files:
+            raise InputError(f"reverb_share is {config.reverb_share}: list impulse responses in rir_files.")
         if config.snr_min_db > config.snr_max_db:
             raise InputError(f"snr_min_db {config.snr_min_db} is above snr_max_db {config.snr_max_db}.")
         self.config = config
         self.probabilities = weights / weights.sum()
         self.talkers = talkers
         self.read = read
+        self.voices = np.asarray(voices)
 
-    def __call__(self, waveform: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-        """(S,) float32 to (S,) float32."""
+    def __call__(self, waveform: np.ndarray, rng: np.random.Generator, voice: str | None = None) -> np.ndarray:
+        """(S,) float32 to (S,) float32; `voice` is whose it is: a competing talker has another."""
         c = self.config
+        # without rooms nothing is drawn for them, so that noise stays what it was
+        if c.reverb_share > 0 and rng.random() < c.reverb_share:
+            waveform = reverberate(waveform, self.read(c.rir_files[rng.integers(len(c.rir_files))]))
         if rng.random() < c.clean_probability:
             return waveform
         kind = c.noise_kinds[rng.choice(len(c.noise_kinds), p=self.probabilities)]
         snr_db = rng.uniform(c.snr_min_db, c.snr_max_db)
-        return mix_at_snr(waveform, self._noise(kind, len(waveform), rng), snr_db)
+        return mix_at_snr(waveform, self._noise(kind, len(waveform), rng, voice), snr_db)
 
-    def _noise(self, kind: str, n_samples: int, rng: np.random.Generator) -> np.ndarray:
+    def _noise(self, kind: str, n_samples: int, rng: np.random.Generator, voice: str | None) -> np.ndarray:
         if kind == "white":
             return white_noise(n_samples, rng)
         if kind == "pink":
             return pink_noise(n_samples, rng)
         if kind == "babble":
             return make_babble(self.talkers, n_samples, rng, self.config.babble_talkers)
+        if kind == "talker":
+            talker = rng.choice(np.flatnonzero(self.voices != voice))
+            return recorded_noise(self.talkers[talker], f"speech of {self.voices[talker]}", n_samples, rng)
         path = self.config.noise_files[rng.integers(len(self.config.noise_files))]
         return recorded_noise(self.read(path), path, n_samples, rng)
+
+
+class CorruptAugment:
+    """Draw what corrupts a clip of training, or nothing; what corrupts a stream that the clip lacks changes nothing.
+
+    Raises:
+        InputError: unknown kinds, a share that isn't one, a share of no kinds.
+    """
+
+    def __init__(self, config: AugmentConfig) -> None:
+        unknown = sorted(set(config.corruptions) - set(CORRUPTIONS))
+        if unknown:
+            raise InputError(f"corruptions: unknown {unknown[0]!r}; expected some of {', '.join(CORRUPTIONS)}.")
+        _check_share("corrupt_share", config.corrupt_share)
+        if config.corrupt_share > 0 and not config.corruptions:
+            raise InputError(f"corrupt_share is {config.corrupt_share}: list in corruptions what it is a share of.")
+        self.config = config
+
+    def __call__(self, rng: np.random.Generator) -> dict | None:
+        """A line for `corrupt_lips` and `corrupt_sound`."""
+        if rng.random() >= self.config.corrupt_share:
+            return None
+        return draw_corruption(self.config.corruptions, rng)
+
+
+def _check_share(name: str, share: float) -> None:
+    if not 0 <= share <= 1:
+        raise InputError(f"{name} is a share between 0 and 1, got {share}.")
 
 
 def _similarity_crop(lips: np.ndarray, top: int, left: int, scale: float, angle: float) -> torch.Tensor:

@@ -13,10 +13,11 @@ from omegaconf import MISSING
 from torch.utils.data import Dataset
 
 from avsr.data.alignment import IGNORE, frame_labels, label_inventory, read_alignment
-from avsr.data.augment import CROP, AugmentConfig, LipAugment, NoiseAugment, centre_crop
+from avsr.data.augment import CROP, AugmentConfig, CorruptAugment, LipAugment, NoiseAugment, centre_crop
 from avsr.data.batching import BucketBatchSampler
+from avsr.data.corrupt import corrupt_lips, corrupt_sound
 from avsr.data.manifest import read_manifest
-from avsr.data.noise import load_noise, mix_at_snr, read_noise_manifest
+from avsr.data.noise import disturb, read_noise_manifest, voice_of
 from avsr.data.text import Tokenizer, load_tokenizer
 from avsr.errors import InputError
 from avsr.media.audio import check_waveform, read_audio
@@ -57,13 +58,14 @@ class UtteranceDataset(Dataset):
         augment: augmentation of training, or None for evaluation (centre crop, no random noise).
         seed: of the augmentation.
         noise_lines: a noise manifest's lines, for evaluation in noise, or None.
+        corruption_lines: a corruption manifest's lines, for evaluation of what is corrupted, or None.
         cache_mb: RAM for decoded sound and lips.
         modalities: streams to read: "a", "v" or "av".
 
     Raises:
         InputError: naming the utterance: an empty text, characters outside the tokenizer, neither sound nor lips, no
-            noise line; when an item is read: missing, corrupt, silent, empty or NaN sound, corrupt lips, sound and lips
-            that differ by more than 5 frames, a bad alignment.
+            line in the noise or the corruption manifest; when an item is read: missing, corrupt, silent, empty or NaN
+            sound, corrupt lips, sound and lips that differ by more than 5 frames, a bad alignment.
     """
 
     def __init__(
@@ -76,6 +78,7 @@ class UtteranceDataset(Dataset):
         augment: AugmentConfig | None = None,
         seed: int = 0,
         noise_lines: list[dict] | None = None,
+        corruption_lines: list[dict] | None = None,
         cache_mb: int = 0,
         modalities: str = "av",
     ) -> None:
@@ -91,17 +94,22 @@ class UtteranceDataset(Dataset):
         self._lips = [row["lips"] if "v" in modalities else None for row in rows]
         self._tokens = [_encode(row, tokenizer) for row in rows]
         self._noise = None if noise_lines is None else {line["utt_id"]: line for line in noise_lines}
+        self._corruption = None if corruption_lines is None else {line["utt_id"]: line for line in corruption_lines}
         for row, audio, lips in zip(rows, self._audio, self._lips, strict=True):
             if audio is None and lips is None:
                 wanted = {"a": "audio", "v": "lips", "av": "audio or lips"}[modalities]
                 raise InputError(f"{row['utt_id']}: its manifest line has no {wanted}.")
             if self._noise is not None and audio is not None and row["utt_id"] not in self._noise:
                 raise InputError(f"{row['utt_id']}: the noise manifest has no line for it; make it of the same rows.")
-        self._lip_augment = self._noise_augment = None
+            if self._corruption is not None and row["utt_id"] not in self._corruption:
+                raise InputError(f"{row['utt_id']}: the corruption manifest has no line for it; make it of these rows.")
+        self._lip_augment = self._noise_augment = self._corrupt_augment = None
         if augment is not None:
             talkers = _Talkers([path for path in self._audio if path is not None], self._waveform)
             self._lip_augment = LipAugment(augment)
-            self._noise_augment = NoiseAugment(augment, talkers, self._waveform)
+            voices = [voice_of(row) for row, path in zip(rows, self._audio, strict=True) if path is not None]
+            self._noise_augment = NoiseAugment(augment, talkers, self._waveform, voices)
+            self._corrupt_augment = CorruptAugment(augment)
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -131,6 +139,10 @@ class UtteranceDataset(Dataset):
         else:
             lips = fit_frames(lips, n_frames)
             pictures = centre_crop(lips) if self._lip_augment is None else self._lip_augment(lips, rng)
+        corruption = self._corruption_of(row, rng)
+        if corruption is not None:
+            waveform = corrupt_sound(waveform, corruption)
+            pictures = pictures if lips is None else corrupt_lips(pictures, corruption)
         return {
             "utt_id": row["utt_id"],
             "waveform": waveform,
@@ -146,12 +158,15 @@ class UtteranceDataset(Dataset):
 
     def _disturb(self, waveform: np.ndarray, row: dict, rng: np.random.Generator) -> np.ndarray:
         if self._noise is not None:
-            line = self._noise[row["utt_id"]]
-            noise = load_noise(line, len(waveform), read=self._waveform)
-            return mix_at_snr(waveform, noise, line["snr_db"])
+            return disturb(waveform, self._noise[row["utt_id"]], read=self._waveform)
         if self._noise_augment is not None:
-            return self._noise_augment(waveform, rng)
+            return self._noise_augment(waveform, rng, voice_of(row))
         return waveform
+
+    def _corruption_of(self, row: dict, rng: np.random.Generator) -> dict | None:
+        if self._corruption is not None:
+            return self._corruption[row["utt_id"]]
+        return None if self._corrupt_augment is None else self._corrupt_augment(rng)
 
     def _frame_labels(self, row: dict, n_frames: int) -> np.ndarray:
         if self.labels is None or row["alignment"] is None:

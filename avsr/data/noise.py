@@ -1,12 +1,12 @@
-"""Noise: its kinds, its mixing at a signal-to-noise ratio, and the manifests that fix it for evaluation.
+"""Noise and rooms: their kinds, mixing at a signal-to-noise ratio, and the manifests that fix them for evaluation.
 
 A noise manifest is JSON lines, one per utterance: `utt_id kind sources snr_db seed`, where `sources` lists
-[path, offset_samples] (16 kHz; paths relative to the manifest). Whoever has it, and the files it names, hears the same
-noise; `noise_hash` is what to publish beside a result.
+[path, offset_samples] (16 kHz; paths relative to the manifest). A line may have `rir`, the impulse response of the room
+that the speech is heard in; the ratio is then that of the reverberant speech, and with kind "none" (snr_db null) there
+is only the room. Whoever has the manifest, and the files it names, hears the same; `noise_hash` is what to publish
+beside a result.
 """
 
-import hashlib
-import json
 import math
 import os
 from collections.abc import Callable, Sequence
@@ -14,12 +14,14 @@ from pathlib import Path
 
 import numpy as np
 
+from avsr.data.conditions import is_count, is_number, lines_hash, parse_object, read_lines, utterance_seed
 from avsr.errors import InputError
 from avsr.files import write_jsonl
 from avsr.media.audio import read_audio
 from avsr.media.timing import SAMPLE_RATE
 
-KINDS = ("babble", "recorded", "white", "pink")
+KINDS = ("babble", "recorded", "white", "pink", "talker")
+ROOM_ONLY = "none"  # the kind of a line that has an impulse response and no noise
 N_TALKERS = 6
 NOISE_RMS = 0.1  # of generated noise, before mixing sets its level
 SILENT_RMS = 1e-6
@@ -49,6 +51,42 @@ def mix_at_snr(speech: np.ndarray, noise: np.ndarray, snr_db: float) -> np.ndarr
     if peak > 1:
         mixed /= peak
     return mixed.astype(np.float32, copy=False)
+
+
+def reverberate(speech: np.ndarray, rir: np.ndarray) -> np.ndarray:
+    """Speech (S,) as heard in the room of an impulse response (N,) at 16 kHz; (S,) float32.
+
+    The response's largest value is taken for the direct path and stays where it is, so that words and lips keep their
+    times. The speech keeps its RMS, unless it would clip.
+
+    Raises:
+        InputError: speech or impulse response is silent.
+    """
+    from scipy.signal import fftconvolve
+
+    direct = np.abs(rir).argmax()
+    level = _rms(speech)
+    for what, is_silent in (("speech", not level > SILENT_RMS), ("impulse response", rir[direct] == 0)):
+        if is_silent:
+            raise InputError(f"the {what} is silent, so no room can be heard.")
+    heard = fftconvolve(speech, rir / rir[direct])[direct : direct + len(speech)]
+    heard *= min(level / _rms(heard), 1 / np.abs(heard).max())
+    return heard.astype(np.float32, copy=False)
+
+
+def disturb(speech: np.ndarray, line: dict, read: Callable[[str], np.ndarray] = read_audio) -> np.ndarray:
+    """Speech (S,) in the room and in the noise of a noise manifest's line; `read` as in `load_noise`."""
+    if "rir" in line:
+        speech = reverberate(speech, read(line["rir"]))
+    if line["kind"] == ROOM_ONLY:
+        return speech
+    return mix_at_snr(speech, load_noise(line, len(speech), read), line["snr_db"])
+
+
+def voice_of(row: dict) -> str:
+    """Whose voice a manifest row has: its speaker's, or where that is unknown a voice of its own."""
+    speaker = row.get("speaker")
+    return row["utt_id"] if speaker is None else speaker
 
 
 def white_noise(n_samples: int, rng: np.random.Generator) -> np.ndarray:
@@ -88,23 +126,25 @@ def make_noise_manifest(
     rows: list[dict],
     *,
     kind: str,
-    snr_db: float,
+    snr_db: float | None,
     seed: int,
     babble_rows: list[dict] | None = None,
     noise_paths: Sequence[str | Path] | None = None,
+    rir_paths: Sequence[str | Path] | None = None,
 ) -> list[dict]:
     """Fix one noise for each utterance.
 
     What an utterance gets depends on the seed, its utt_id and the sources, not on the other rows and not on snr_db: at
-    another SNR the noise is the same, only louder or softer.
+    another SNR the noise is the same, only louder or softer, and in other noise the room is the same.
 
     Args:
         rows: manifest rows to be disturbed.
-        kind: "babble", "recorded", "white" or "pink".
-        snr_db: signal-to-noise ratio in dB.
+        kind: "babble", "recorded", "white", "pink", "talker" (one, with another voice), or "none": only the room.
+        snr_db: signal-to-noise ratio in dB; None for "none".
         seed: of all draws.
-        babble_rows: rows whose sound is the babble (default: `rows`). An utterance never babbles over itself.
+        babble_rows: rows whose sound is the babble or the talker (default: `rows`); never its own.
         noise_paths: sound files of recorded noise, for "recorded".
+        rir_paths: sound files of rooms' impulse responses; each utterance is heard in one of them.
 
     Returns:
         lines for `write_noise_manifest` and `load_noise`.
@@ -112,18 +152,19 @@ def make_noise_manifest(
     Raises:
         InputError: unknown kind, no sources for it, or a recording that is silent throughout.
     """
-    if kind not in KINDS:
-        raise InputError(f"noise kind {kind!r}: expected one of {', '.join(KINDS)}.")
-    if not math.isfinite(snr_db):
-        raise InputError(f"snr_db must be a finite number of decibels, found {snr_db}.")
+    _check_kind(kind, "")
+    if (kind != ROOM_ONLY) != is_number(snr_db):
+        raise InputError(f"snr_db must be a finite number of decibels, and absent for {ROOM_ONLY!r}; found {snr_db}.")
     if kind == "recorded" and not noise_paths:
         raise InputError("recorded noise needs noise_paths, the sound files to take it from.")
+    if kind == ROOM_ONLY and not rir_paths:
+        raise InputError(f"{ROOM_ONLY!r} is a room without noise: it needs rir_paths, impulse responses.")
     read = _cached(read_audio)
     talkers = [row for row in (rows if babble_rows is None else babble_rows) if row["audio"] is not None]
     lines = []
     for row in rows:
         utt_id = row["utt_id"]
-        line_seed = _utterance_seed(seed, utt_id)
+        line_seed = utterance_seed(seed, utt_id)
         rng = np.random.default_rng(line_seed)
         sources: list[list] = []
         if kind == "babble":
@@ -135,7 +176,18 @@ def make_noise_manifest(
         elif kind == "recorded":
             path = str(noise_paths[rng.integers(len(noise_paths))])
             sources = [[os.path.abspath(path), _sounding_offset(read(path), path, rng)]]
-        lines.append({"utt_id": utt_id, "kind": kind, "sources": sources, "snr_db": float(snr_db), "seed": line_seed})
+        elif kind == "talker":
+            others = [talker["audio"] for talker in talkers if voice_of(talker) != voice_of(row)]
+            if not others:
+                raise InputError(f"talker for {utt_id}: no utterance of another speaker in the manifest.")
+            path = others[rng.integers(len(others))]
+            sources = [[path, _sounding_offset(read(path), path, rng)]]
+        line = {"utt_id": utt_id, "kind": kind, "sources": sources, "snr_db": _decibels(snr_db), "seed": line_seed}
+        if rir_paths:
+            # its own generator, so that the room doesn't hang on what the noise drew
+            rir_path = rir_paths[np.random.default_rng((line_seed, 1)).integers(len(rir_paths))]
+            line["rir"] = os.path.abspath(rir_path)
+        lines.append(line)
     return lines
 
 
@@ -164,26 +216,14 @@ def load_noise(line: dict, n_samples: int, read: Callable[[str], np.ndarray] = r
 
 def noise_hash(lines: list[dict]) -> str:
     """SHA-256 of a noise manifest: the same for the same noise, wherever its files lie and however it is sorted."""
-    canonical = [
-        {**line, "snr_db": float(line["snr_db"]), "sources": [[Path(p).name, offset] for p, offset in line["sources"]]}
-        for line in sorted(lines, key=lambda line: line["utt_id"])
-    ]
-    return hashlib.sha256(json.dumps(canonical, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+    named = [_with_paths(line, lambda path: Path(path).name) for line in lines]
+    return lines_hash([{**line, "snr_db": _decibels(line["snr_db"])} for line in named])
 
 
 def write_noise_manifest(path: str | Path, lines: list[dict]) -> None:
     """Write noise lines as JSONL, whole or not at all; paths relative to the file's folder."""
     folder = os.path.abspath(Path(path).parent)
-    write_jsonl(
-        path,
-        [
-            {
-                **line,
-                "sources": [[Path(os.path.relpath(p, folder)).as_posix(), offset] for p, offset in line["sources"]],
-            }
-            for line in lines
-        ],
-    )
+    write_jsonl(path, [_with_paths(line, lambda p: Path(os.path.relpath(p, folder)).as_posix()) for line in lines])
 
 
 def read_noise_manifest(path: str | Path) -> list[dict]:
@@ -193,60 +233,49 @@ def read_noise_manifest(path: str | Path) -> list[dict]:
         InputError: naming file and line: missing file, not JSON, wrong keys or types, unknown kind, a utt_id twice, a
             source that doesn't exist.
     """
-    path = Path(path)
-    if not path.is_file():
-        raise InputError(f"{path}: no such noise manifest.")
-    folder = os.path.abspath(path.parent)
-    lines: dict[str, dict] = {}
-    with open(path, "rb") as content:
-        for number, text in enumerate(content, start=1):
-            if not text.strip():
-                continue
-            where = f"{path}:{number}"
-            line = _parse_noise_line(text, where)
-            if line["utt_id"] in lines:
-                raise InputError(f"{where}: utt_id {line['utt_id']!r} has a noise already.")
-            for source in line["sources"]:
-                source[0] = os.path.normpath(os.path.join(folder, source[0]))
-                if not os.path.exists(source[0]):
-                    raise InputError(f"{where}: {line['utt_id']}: noise file {source[0]} doesn't exist.")
-            lines[line["utt_id"]] = line
-    if not lines:
-        raise InputError(f"{path} has no lines; expected one noise an utterance.")
-    return list(lines.values())
+    folder = os.path.abspath(Path(path).parent)
+
+    def parse(text: bytes, where: str) -> dict:
+        line = _parse_noise_line(text, where)
+        line = _with_paths(line, lambda p: os.path.normpath(os.path.join(folder, p)))
+        for file in [path for path, _ in line["sources"]] + ([line["rir"]] if "rir" in line else []):
+            if not os.path.exists(file):
+                raise InputError(f"{where}: {line['utt_id']}: noise file {file} doesn't exist.")
+        return line
+
+    return read_lines(path, "noise", parse)
 
 
 def _parse_noise_line(text: bytes, where: str) -> dict:
-    try:
-        line = json.loads(text)
-    except ValueError as error:
-        raise InputError(f"{where}: not a line of JSON ({error}).") from error
-    if not isinstance(line, dict) or set(line) != set(NOISE_FIELDS):
-        raise InputError(f"{where}: expected an object with exactly the keys {', '.join(NOISE_FIELDS)}.")
-    if line["kind"] not in KINDS:
-        raise InputError(f"{where}: noise kind {line['kind']!r}: expected one of {', '.join(KINDS)}.")
-    snr_db, seed = line["snr_db"], line["seed"]
-    if not _is_number(snr_db) or not math.isfinite(snr_db) or not _is_count(seed):
+    line = parse_object(text, where, NOISE_FIELDS, optional=("rir",))
+    _check_kind(line["kind"], f"{where}: ")
+    snr_db, seed, room_only = line["snr_db"], line["seed"], line["kind"] == ROOM_ONLY
+    if not (snr_db is None if room_only else is_number(snr_db)) or not is_count(seed):
         raise InputError(f"{where}: snr_db must be a number and seed a count, found {snr_db!r} and {seed!r}.")
     sources = line["sources"]
     are_pairs = isinstance(sources, list) and all(isinstance(s, list) and len(s) == 2 for s in sources)
-    if not are_pairs or not all(isinstance(p, str) and _is_count(offset) for p, offset in sources):
+    if not are_pairs or not all(isinstance(p, str) and is_count(offset) for p, offset in sources):
         raise InputError(f"{where}: sources must be a list of [path, offset_samples], found {sources!r}.")
-    if (line["kind"] in ("babble", "recorded")) != bool(sources):
+    if (line["kind"] in ("babble", "recorded", "talker")) != bool(sources):
         raise InputError(f"{where}: {line['kind']} noise with {len(sources)} sources.")
+    if not isinstance(line.get("rir", ""), str) or (room_only and "rir" not in line):
+        raise InputError(f"{where}: rir must be the path of an impulse response, found {line.get('rir')!r}.")
     return line
 
 
-def _is_number(value) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
+def _check_kind(kind: str, where: str) -> None:
+    if kind not in (*KINDS, ROOM_ONLY):
+        raise InputError(f"{where}noise kind {kind!r}: expected one of {', '.join((*KINDS, ROOM_ONLY))}.")
 
 
-def _is_count(value) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and value >= 0
+def _decibels(snr_db: float | None) -> float | None:
+    return None if snr_db is None else float(snr_db)
 
 
-def _utterance_seed(seed: int, utt_id: str) -> int:
-    return int.from_bytes(hashlib.sha256(f"{seed} {utt_id}".encode()).digest()[:6], "big")
+def _with_paths(line: dict, change: Callable[[str], str]) -> dict:
+    """A line with every path in it changed."""
+    changed = {**line, "sources": [[change(path), offset] for path, offset in line["sources"]]}
+    return changed | {"rir": change(line["rir"])} if "rir" in line else changed
 
 
 def _sounding_offset(waveform: np.ndarray, path: str, rng: np.random.Generator) -> int:

@@ -8,7 +8,7 @@ import io
 import json
 import re
 import unicodedata
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from avsr.errors import InputError
@@ -52,6 +52,11 @@ class Tokenizer:
     def __len__(self) -> int:
         return len(self.tokens)
 
+    @property
+    def space(self) -> int | None:
+        """The token of a blank between words; None where words are told apart without one."""
+        return self._ids.get(SPACE) if self.kind == "char" else None
+
     def encode(self, text: str) -> list[int]:
         """Ids of `text`, without <sos/eos>.
 
@@ -79,6 +84,22 @@ class Tokenizer:
         if self.kind == "char":
             return "".join(units).replace(SPACE, " ").strip()
         return " ".join(units)
+
+    def word_spans(self, ids: Sequence[int]) -> list[range]:
+        """Positions in `ids` of the tokens of each word of `decode(ids)`; `ids` without <blank> and <sos/eos>."""
+        spans, begins = [], 0
+        for position in range(1, len(ids) + 1):
+            if position == len(ids) or self._ends_word(ids[position - 1], ids[position]):
+                span = range(begins, position)
+                if self.decode(ids[begins:position]):  # else a blank between words
+                    spans.append(span)
+                begins = position
+        return spans
+
+    def _ends_word(self, token: int, following: int) -> bool:
+        if self._pieces is not None:
+            return self.tokens[following].startswith("▁") and self.tokens[token] != "▁"
+        return self.kind == "word" or SPACE in (self.tokens[token], self.tokens[following])
 
     def save(self, path: str | Path) -> None:
         """Write the tokenizer to one file, whole or not at all."""

@@ -1,8 +1,10 @@
 """The recogniser: sound, lips or both to text.
 
-    waveform -> AudioFrontend ─┐
-                               ├─ GatedFusion -> ESPnet encoder -> CTC, attention decoder, frame classes
-    lips     -> VideoFrontend ─┘
+    waveform -> AudioFrontend (-> encoder of its own) ─┐
+                                                       ├─ fusion -> encoder -> CTC, attention decoder, frame classes
+    lips     -> VideoFrontend (-> encoder of its own) ─┘
+
+Encoders are ESPnet's. Without encoders of their own the streams meet early; with most layers in these they meet late.
 
 Letters: B batch, S samples, T video frames, U tokens, D width.
 """
@@ -10,7 +12,6 @@ Letters: B batch, S samples, T video frames, U tokens, D width.
 from __future__ import annotations
 
 import tempfile
-from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
@@ -20,97 +21,22 @@ from torchaudio.functional import edit_distance
 
 from avsr.data.text import Tokenizer, load_tokenizer
 from avsr.errors import InputError
-from avsr.media.lips import MOUTH_WIDTH
 from avsr.models.espnet import (
     BLANK,
     attention_loss,
     build_ctc,
     build_decoder,
-    build_encoder,
     ctc_loss,
+    padding_mask,
 )
-from avsr.models.filterbank_frontend import FilterbankFrontend
-from avsr.models.frontends import AudioFrontend, VideoFrontend
-from avsr.models.fusion import ConcatNormFusion, GatedFusion
+from avsr.models.frontends import VideoFrontend
+from avsr.models.fusion import build_fusion
 from avsr.models.recognizer_card import recognizer_card
-from avsr.models.transformer_encoder import TransformerEncoder
-from avsr.models.waveform_frontend import WaveformFrontend
+from avsr.models.recognizer_parts import STREAMS, RecognizerConfig, build_audio_frontend, build_stream_encoder
 from avsr.training.checkpoint import load_pretrained, load_weights, save_pretrained
 from avsr.training.config import from_dict
 
 NAME = "recognizer"
-FUSIONS = {"gated": GatedFusion, "concat_norm": ConcatNormFusion}
-STREAMS = {"a": "audio", "v": "video", "av": "audio and video"}
-
-
-@dataclass
-class RecognizerConfig:
-    """What a recogniser is made of; stored in its checkpoint."""
-
-    modalities: str = "av"  # a, v or av: the front ends it has
-    vocab_size: int = 0  # tokens, blank and <sos/eos> included; 0: filled in from the tokenizer
-    n_labels: int = 0  # frame classes beside silence; 0: no frame-level loss
-    longest_s: float | None = None  # utterance of its training, filled in from the data; None: not known
-    dim: int = 144
-    audio_frontend: str = "conv1d"  # conv1d, conv2d (log-mel), resnet1d (waveform) or filterbank
-    visual_frontend: str = "small"  # small, resnet18, resnet18_swish or resnet18_prelu
-    visual_channels: list[int] = field(default_factory=lambda: [24, 48, 96])  # of the small one
-    mouth_width: float = MOUTH_WIDTH  # of the lip crops it was trained with, as a share of their width
-    fusion: str = "gated"  # gated or concat_norm (AV-HuBERT)
-    encoder: str = "conformer"  # conformer, e_branchformer or transformer
-    layers: int = 3
-    heads: int = 4
-    ff_dim: int = 288
-    ff_activation: str = "swish"  # swish or relu, in the encoder's feed-forward modules
-    kernel: int = 15  # frames
-    decoder_layers: int = 1  # 0: CTC alone
-    decoder_ff_dim: int = 288
-    dropout: float = 0.1
-    frontend_dropout: float = 0.3
-    freq_masks: int = 2  # SpecAugment
-    freq_mask_bins: int = 15
-    time_masks: int = 2
-    time_mask_frames: int = 20  # mel frames
-    drop_audio: float = 0.2  # modality dropout: share of training utterances that are left without sound
-    drop_video: float = 0.1
-    ctc_weight: float = 0.5
-    label_smoothing: float = 0.1
-    frame_weight: float = 1.0  # of the frame-level cross-entropy at the start of training
-    frame_until: float = 0.6  # share of training by which that weight has fallen to 0
-
-    def __post_init__(self):
-        if self.modalities not in STREAMS:
-            raise InputError(f"unknown modalities {self.modalities!r}; expected a, v or av")
-        if self.fusion not in FUSIONS:
-            raise InputError(f"unknown fusion {self.fusion!r}; expected {' or '.join(FUSIONS)}")
-        for name in ("ctc_weight", "frame_until", "drop_audio", "drop_video", "dropout", "frontend_dropout"):
-            if not 0.0 <= getattr(self, name) <= 1.0:
-                raise InputError(f"{name} is a share between 0 and 1, got {getattr(self, name)}")
-        if self.drop_audio + self.drop_video > 1.0:
-            raise InputError(f"drop_audio + drop_video is {self.drop_audio + self.drop_video}: no stream would be left")
-
-
-def _audio_frontend(config: RecognizerConfig) -> nn.Module:
-    if config.audio_frontend == "resnet1d":
-        return WaveformFrontend(
-            config.dim,
-            dropout=config.frontend_dropout,
-            time_masks=config.time_masks,
-            time_mask_mels=config.time_mask_frames,
-        )
-    if config.audio_frontend == "filterbank":
-        return FilterbankFrontend(config.dim, dropout=config.frontend_dropout)
-    return AudioFrontend(
-        config.dim,
-        kind=config.audio_frontend,
-        dropout=config.frontend_dropout,
-        spec_augment={
-            "freq_masks": config.freq_masks,
-            "freq_width": config.freq_mask_bins,
-            "time_masks": config.time_masks,
-            "time_width": config.time_mask_frames,
-        },
-    )
 
 
 class Recognizer(nn.Module):
@@ -131,20 +57,21 @@ class Recognizer(nn.Module):
         dim = config.dim
         self.audio = self.video = self.fusion = self.decoder = self.frame_head = None
         if "a" in config.modalities:
-            self.audio = _audio_frontend(config)
+            self.audio = build_audio_frontend(config)
         if "v" in config.modalities:
             self.video = VideoFrontend(
                 dim, kind=config.visual_frontend, channels=config.visual_channels, dropout=config.frontend_dropout
             )
         if config.modalities == "av":
-            self.fusion = FUSIONS[config.fusion](dim, config.dropout)
-        sizes = dict(dim=dim, layers=config.layers, heads=config.heads, ff_dim=config.ff_dim, dropout=config.dropout)
-        if config.encoder == "transformer":
-            self.encoder = TransformerEncoder(**sizes)
-        else:
-            self.encoder = build_encoder(
-                config.encoder, **sizes, kernel=config.kernel, ff_activation=config.ff_activation
-            )
+            self.fusion = build_fusion(config.fusion, dim=dim, dropout=config.dropout, heads=config.heads)
+        self.stream_encoders = nn.ModuleDict(
+            {
+                m: build_stream_encoder(config, config.stream_layers)
+                for m in config.modalities
+                if config.stream_layers > 0
+            }
+        )
+        self.encoder = build_stream_encoder(config, config.layers)
         self.ctc = build_ctc(config.vocab_size, dim)
         if config.decoder_layers > 0:
             self.decoder = build_decoder(
@@ -190,33 +117,50 @@ class Recognizer(nn.Module):
         Returns:
             (B, T, D) at 25 frames a second, zero at padding, and the lengths (B,) in frames.
         """
+        return self._meet(self._streams(batch, modality), batch["lengths"]), batch["lengths"]
+
+    def _streams(self, batch: dict, modality: str | None = None) -> dict[str, tuple[Tensor, Tensor]]:
+        """Of each stream, a and v, features (B, T, D) and which utterances have it, (B,) bool."""
         has_audio, has_video = self._available(batch, modality)
-        lengths = batch["lengths"]
+        streams = {}
         # training runs both front ends always: every parameter has its gradient on every device
-        audio = video = None
         if self.audio is not None and (self.training or has_audio.any()):
-            audio = self.audio(batch["waveform"], lengths)
+            streams["a"] = self.audio(batch["waveform"], batch["lengths"]), has_audio
         if self.video is not None and (self.training or has_video.any()):
-            video = self.video(batch["lips"], lengths)
+            streams["v"] = self.video(batch["lips"], batch["lengths"]), has_video
+        for m, encoder in self.stream_encoders.items():
+            if m in streams:
+                features, has = streams[m]
+                streams[m] = encoder(features, batch["lengths"]), has
+        return streams
+
+    def _meet(self, streams: dict[str, tuple[Tensor, Tensor]], lengths: Tensor) -> Tensor:
+        """The streams' features, of which one may be missing altogether, fused and encoded: (B, T, D)."""
         if self.fusion is None:
-            features = video if audio is None else audio
+            ((features, _),) = streams.values()
         else:
-            audio = torch.zeros_like(video) if audio is None else audio
-            video = torch.zeros_like(audio) if video is None else video
-            features = self.fusion(audio, video, has_audio, has_video)
-        return self.encoder(features, lengths), lengths
+            other = next(iter(streams.values()))
+            absent = torch.zeros_like(other[0]), torch.zeros_like(other[1])
+            (audio, has_audio), (video, has_video) = (streams.get(m, absent) for m in "av")
+            features = self.fusion(audio, video, has_audio, has_video, padding_mask(lengths, audio.shape[1]))
+        return self.encoder(features, lengths)
 
     def forward(self, batch: dict) -> dict[str, Tensor]:
-        """Return the losses of a batch: loss, ctc, att and frame in nats per token or frame; in eval mode ter too.
+        """Return the losses of a batch: loss, ctc, stream_ctc, att, frame in nats per token or frame; in eval mode ter.
 
         `batch["progress"]` (0 to 1, absent: 0) is how far training has come. `ter` is greedy CTC's token error rate.
         """
         config = self.config
-        encoded, lengths = self.encode(batch)
-        tokens, token_lengths = batch["tokens"], batch["token_lengths"]
+        lengths, tokens, token_lengths = batch["lengths"], batch["tokens"], batch["token_lengths"]
+        streams = self._streams(batch)
+        encoded = self._meet(streams, lengths)
         with torch.autocast(encoded.device.type, enabled=False):
             terms = {"ctc": ctc_loss(self.ctc, encoded, lengths, tokens, token_lengths)}
             loss = terms["ctc"]
+            if config.stream_ctc_weight > 0:
+                each = [self._stream_ctc(*stream, lengths, tokens, token_lengths) for stream in streams.values()]
+                terms["stream_ctc"] = sum(each) / len(each)
+                loss = (1 - config.stream_ctc_weight) * loss + config.stream_ctc_weight * terms["stream_ctc"]
             if self.frame_head is not None:
                 terms["frame"] = self._frame_loss(encoded, batch["frame_labels"])
         if self.decoder is not None:
@@ -229,6 +173,12 @@ class Recognizer(nn.Module):
         if not self.training:
             terms["ter"] = self._token_error_rate(encoded, lengths, tokens, token_lengths)
         return terms
+
+    def _stream_ctc(self, features: Tensor, has: Tensor, lengths: Tensor, tokens: Tensor, token_lengths: Tensor):
+        """CTC loss of one stream's own features, over the utterances that have it."""
+        if not has.any():
+            return 0.0 * features.sum()
+        return ctc_loss(self.ctc, features[has], lengths[has], tokens[has], token_lengths[has])
 
     def _frame_loss(self, encoded: Tensor, frame_labels: Tensor) -> Tensor:
         logits = self.frame_head(encoded).flatten(0, 1)

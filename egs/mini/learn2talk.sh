@@ -62,8 +62,8 @@ train_system() {
   local name=$1_$seed expert="learn2talk.expert=$exp/expert/checkpoint" reader="learn2talk.reader=$exp/lipreader/checkpoint"
   case "$1" in
     student) motion_training "$name" audio2mesh ;;
-    sync) motion_training "$name" learn2talk "$expert" learn2talk.shape_share=0 ;;
-    reading) motion_training "$name" learn2talk "$reader" ;;
+    sync) motion_training "$name" learn2talk "$expert" learn2talk.{shape,dynamics}_share=0 ;;
+    reading) motion_training "$name" learn2talk "$reader" learn2talk.dynamics_share=0 ;;
     learn2talk) motion_training "$name" learn2talk "$expert" "$reader" ;;
     codetalker) motion_training "$name" codetalker "codetalker.prior=$exp/motion_prior/checkpoint" ;;
     *) motion_training "$name" "$1" ;;

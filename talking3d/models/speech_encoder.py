@@ -7,17 +7,14 @@ from dataclasses import dataclass, replace
 
 from torch import Tensor, nn
 
-from avsr.errors import InputError
-from avsr.media.timing import MEL_RATE, MELS_PER_FRAME
 from avsr.models.espnet import build_encoder
-from avsr.models.frontends import FUTURE_MELS, PAST_MELS, AudioFrontend
+from avsr.models.frontends import AudioFrontend
+from avsr.models.view import ViewConfig, audio_view, encoder_view
 from talking3d.models.pretrained_speech import PretrainedSpeech, SpeechArchitecture, read_architecture
-
-SPILL_MELS = 1  # the window of a mel frame's spectrum reaches into its neighbours
 
 
 @dataclass
-class SpeechEncoderConfig:
+class SpeechEncoderConfig(ViewConfig):
     """Log-mel, two strided convolutions to 25 Hz, then a small conformer.
 
     It hears the whole utterance, or as far as `attention_` and `statistics_` say, which makes streaming possible. With
@@ -31,10 +28,6 @@ class SpeechEncoderConfig:
     heads: int = 4
     ff_dim: int = 256
     kernel: int = 11  # frames that an encoder's convolution sees; odd
-    attention_past: int | None = None  # frames before its own that a frame attends to in each layer; None: all
-    attention_future: int | None = None  # and after it
-    statistics_past_s: float | None = None  # sound before a frame by which log-mel is normalised; None: the utterance
-    statistics_future_s: float | None = None  # and after it
     dropout: float = 0.1
     freq_masks: int = 2  # SpecAugment in training
     freq_mask_bins: int = 10
@@ -44,39 +37,14 @@ class SpeechEncoderConfig:
     finetune: bool = False  # train its transformer too
     architecture: SpeechArchitecture | None = None  # of it; read from there, and kept in checkpoints
 
-    def __post_init__(self):
-        for name, unit in (("attention_{}", "frames"), ("statistics_{}_s", "seconds")):
-            keys = name.format("past"), name.format("future")
-            past, future = (getattr(self, key) for key in keys)
-            if (past is None) != (future is None) or (past is not None and min(past, future) < 0):
-                raise InputError(f"{keys[0]} and {keys[1]} are {unit} from 0, or both null; got {past} and {future}")
-
-    @property
-    def attention(self) -> tuple[int, int] | None:
-        """Frames before and after its own that a frame attends to in each layer; None: all."""
-        return None if self.attention_past is None else (self.attention_past, self.attention_future)
-
-    @property
-    def statistics(self) -> tuple[int, int] | None:
-        """Mel frames before and after its own by which one is normalised; None: the whole utterance."""
-        if self.statistics_past_s is None:
-            return None
-        return round(self.statistics_past_s * MEL_RATE), round(self.statistics_future_s * MEL_RATE)
-
     @property
     def view_frames(self) -> tuple[int, int] | None:
         """Video frames before and after its own that a feature depends on; None where it depends on all."""
         if self.attention is None or self.statistics is None or self.pretrained is not None:
             return None
-        reach = self.kernel // 2
-        if self.encoder == "conformer":
-            past, future = (frames + reach for frames in self.attention)
-        else:  # attention beside one convolution, then another
-            past, future = (max(frames, reach) + reach for frames in self.attention)
-        past_mels, future_mels = self.statistics
-        front_past = -(-(PAST_MELS + past_mels + SPILL_MELS) // MELS_PER_FRAME)
-        front_future = -(-(FUTURE_MELS + future_mels + SPILL_MELS) // MELS_PER_FRAME)
-        return front_past + self.layers * past, front_future + self.layers * future
+        sound = audio_view(self.statistics)
+        encoder = encoder_view(self.encoder, self.layers, self.kernel, self.attention)
+        return sound[0] + encoder[0], sound[1] + encoder[1]
 
 
 class SpeechEncoder(nn.Module):

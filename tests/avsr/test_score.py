@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from avsr.errors import InputError
-from avsr.score import espnet_table, score
+from avsr.score import confusion_table, espnet_table, read_texts, score
 
 WORDS = ["bin", "lay", "set", "blue", "green", "red", "at", "by", "in", "a", "b", "c", "now", "soon", "please"]
 
@@ -70,10 +70,38 @@ def test_alignments_show_each_utterance_and_its_errors():
     assert "u2" in lines and "D" in lines[-1]
 
 
+def test_confusions_are_the_errors_word_by_word():
+    refs = {"u1": "set red at b", "u2": "now", "u3": "bin blue in c soon", "u4": "set red"}
+    hyps = {"u1": "set white at", "u2": "now please", "u3": "bin green on c soon", "u4": "set white"}
+    scores = score(refs, hyps)
+    assert scores.confusions() == [
+        ("red", "white", 2), ("", "please", 1), ("b", "", 1), ("blue", "green", 1), ("in", "on", 1)
+    ]  # fmt: skip
+    assert scores.pairs["set", "set"] == 2
+    assert confusion_table(scores, 2).splitlines()[2:] == ["|red|white|2|", "|(nothing)|please|1|"]
+
+
+def test_pairs_add_up_to_the_counts():
+    scores = score(*random_system(3, 0.6))
+    word = scores.word
+    sums = {"sub": 0, "del": 0, "ins": 0, "right": 0}
+    for (ref, hyp), times in scores.pairs.items():
+        sums["right" if ref == hyp else "ins" if ref == "" else "del" if hyp == "" else "sub"] += times
+    assert sums == {
+        "sub": word.substitutions, "del": word.deletions, "ins": word.insertions,
+        "right": word.units - word.substitutions - word.deletions,
+    }  # fmt: skip
+
+
 def test_normalisation_is_said_and_can_be_turned_off():
     refs, hyps = {"u": "Don't stop, NOW!"}, {"u": "don't stop now"}
-    assert score(refs, hyps).wer == 0 and score(refs, hyps).normalized
-    assert score(refs, hyps, normalize=False).wer == 100
+    assert score(refs, hyps).wer == 0
+    assert score(refs, hyps, "none").wer == 100
+    said = [score(refs, hyps, name).as_dict() for name in ("lower", "none")]
+    assert [(one["normalizer"], one["normalized"]) for one in said] == [("lower", True), ("none", False)]
+    assert score({"u": "a  b"}, {"u": " a b "}, "none").cer == 0
+    with pytest.raises(InputError, match="text normaliser 'whisper': expected one of lower, none"):
+        score(refs, hyps, "whisper")
 
 
 def test_an_empty_hypothesis_is_all_deletions():
@@ -88,3 +116,21 @@ def test_sets_that_cannot_be_scored_are_refused():
         score({}, {})
     with pytest.raises(InputError, match=r"u1: the reference '\.\.\.' has no words"):
         score({"u1": "..."}, {"u1": "a"})
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ('{"utt_id": "a", "text": "x"}\n{', "hyp.jsonl: expected a JSON object with utt_id and text"),
+        ('{"utt_id": "a"}', "hyp.jsonl: expected a JSON object with utt_id and text on every line .KeyError"),
+        ("[1]", "expected a JSON object"),
+        ('{"utt_id": "a", "text": null}', "expected a JSON object with utt_id and text"),
+        ('{"utt_id": "a", "text": "x"}\n{"utt_id": "a", "text": "y"}', "hyp.jsonl: 'a' has more than one hypothesis"),
+    ],
+)
+def test_files_of_hypotheses_that_are_none(tmp_path, content, message):
+    (tmp_path / "hyp.jsonl").write_text(content)
+    with pytest.raises(InputError, match=message):
+        read_texts(tmp_path / "hyp.jsonl")
+    with pytest.raises(InputError, match="absent.jsonl: no such file of hypotheses"):
+        read_texts(tmp_path / "absent.jsonl")

@@ -7,11 +7,11 @@ import pytest
 
 from avsr.data.manifest import read_manifest, write_manifest
 from avsr.errors import InputError
+from avsr.significance import pooled
 from benchmarks import measures
 from benchmarks.generator import by_name, evaluate
 from benchmarks.measures import Bench, correlation
 from benchmarks.report import generator_section
-from benchmarks.significance import pooled
 from talking3d.face.motion import Motion
 from talking3d.face.template import FaceTemplate
 from talking3d.metrics import closure_rate, fdd, ldtw_mm, lve, lve_mm, mtm_ms, mve_mm

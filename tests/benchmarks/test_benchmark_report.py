@@ -1,7 +1,7 @@
 import subprocess
 import sys
 
-from benchmarks.report import commit_of, recognizer_section, stage_table, with_interval
+from benchmarks.report import commit_of, plot_recognizer, recognizer_section, stage_table, with_interval
 
 
 def test_a_cell_carries_its_interval():
@@ -17,18 +17,74 @@ def test_a_section_says_its_protocol_and_leaves_unmeasured_cells_empty():
         },
         "systems": {"A": {"parameters": 2_000_000, "training": "10 steps"}, "V": {"parameters": 1, "training": ""}},
         "results": [
-            {"system": "A", "condition": "clean", **cell}, {"system": "A", "condition": "babble_0dB", **cell},
-            {"system": "V", "condition": "clean", **cell},
+            {"system": "A", "condition": "clean", "kind": None, "snr_db": None, **cell},
+            {"system": "A", "condition": "babble_0dB", "kind": "babble", "snr_db": 0.0, **cell},
+            {"system": "V", "condition": "clean", "kind": None, "snr_db": None, **cell},
         ],
         "paired": [{"condition": "clean", "a": "A", "b": "AV", "difference": -3.0, "low": -5.0, "high": -1.0}],
         "table": "THE TABLE",
     }  # fmt: skip
     text = recognizer_section("test", scores)
     assert "Synthetic speech and faces" in text and "Greedy CTC decoding." in text and "THE TABLE" in text
-    assert "| V | 20.0 [15.0, 25.0] |  |" in text
+    assert "| babble | clean | 0 dB |" in text
+    assert "| V | 20.0 [15.0, 25.0] |  |" in text and "corruption" not in text
     assert "AV − A = -3.0 | [-5.0, -1.0]" in text and "`" + "ab" * 8 + "`" in text
     scores["protocol"]["source"] = "filmed"
     assert "Synthetic" not in recognizer_section("test", scores)
+
+
+def results_of(system, *conditions):
+    """Results of `system`: (condition, kind, snr_db, corruption, severity, wer)."""
+    keys = ("condition", "kind", "snr_db", "corruption", "severity", "wer")
+    return [
+        {"system": system, **dict(zip(keys, values, strict=True)), "low": values[-1], "high": values[-1]}
+        for values in conditions
+    ]
+
+
+def test_each_noise_kind_has_its_table_and_corruptions_have_one(tmp_path):
+    clean = ("clean", None, None, None, None, 1.0)
+    noises = [
+        ("babble_5dB", "babble", 5.0, None, None, 4.0),
+        ("babble_-5dB", "babble", -5.0, None, None, 8.0),
+        ("pink_0dB", "pink", 0.0, None, None, 3.0),
+        ("reverb", "reverb", None, None, None, 2.0),
+    ]
+    frozen = ("frozen_1", None, None, "frozen", 1.0, 50.0)
+    both = ("pink_0dB_frozen_1", "pink", 0.0, "frozen", 1.0, 60.0)
+    scores = {
+        "protocol": {
+            "utterances": 5, "words": 30, "speakers": 2, "source": "filmed", "decoding": "Greedy CTC decoding.",
+            "noise": {}, "corruptions": {"frozen_1": "cd" * 32},
+        },
+        "systems": {name: {"parameters": 1, "training": ""} for name in ("A", "V", "AV")},
+        "results": [
+            *results_of("A", clean, *noises), *results_of("V", clean, frozen),
+            *results_of("AV", clean, *noises, frozen, both),
+        ],
+        "paired": [], "table": "",
+    }  # fmt: skip
+    lines = recognizer_section("test", scores).splitlines()
+    babble = lines.index("| babble | clean | 5 dB | -5 dB | mean of noisy |")
+    assert lines[babble + 2] == "| A | 1.0 [1.0, 1.0] | 4.0 [4.0, 4.0] | 8.0 [8.0, 8.0] | 6.0 |"
+    assert lines[babble + 3] == "| V | 1.0 [1.0, 1.0] |  |  |  |"
+    assert "| pink | clean | 0 dB |" in lines and "| reverb | clean | no noise |" in lines
+    table = lines.index("| corruption | severity | noise | A | V | AV |")
+    assert lines[table + 2] == "| none |  |  | 1.0 [1.0, 1.0] | 1.0 [1.0, 1.0] | 1.0 [1.0, 1.0] |"
+    assert lines[table + 3] == "| frozen | 1 share of frames |  |  | 50.0 [50.0, 50.0] | 50.0 [50.0, 50.0] |"
+    assert lines[table + 4] == "| frozen | 1 share of frames | pink 0 dB |  |  | 60.0 [60.0, 60.0] |"
+    assert f"Corruption manifests (sha256): frozen_1 `{'cd' * 8}`." in lines
+    plot_recognizer("test", scores, tmp_path / "plot.png")
+    assert (tmp_path / "plot.png").stat().st_size > 1000
+
+
+def test_without_noise_there_is_one_column():
+    scores = {
+        "protocol": {"utterances": 5, "words": 30, "speakers": 2, "source": "filmed", "decoding": "", "noise": {}},
+        "systems": {"V": {"parameters": 1, "training": ""}}, "paired": [], "table": "",
+        "results": results_of("V", ("clean", None, None, None, None, 1.0)),
+    }  # fmt: skip
+    assert "| system | clean |\n|---|---|\n| V | 1.0 [1.0, 1.0] |\n" in recognizer_section("test", scores)
 
 
 def test_a_stage_run_again_keeps_its_longest_time(tmp_path):

@@ -5,7 +5,12 @@ import json
 import pytest
 import torch
 
+from avsr.data.text import train_tokenizer
+from avsr.files import write_jsonl
+from avsr.media.audio import write_wav
 from avsr.media.timing import FPS
+from avsr.models.recognizer import Recognizer, RecognizerConfig
+from benchmarks.speed import avsr as decoding
 from benchmarks.speed import generator, hour, paths
 from benchmarks.speed.__main__ import benchmarks, main
 from talking3d.face.motion import Motion
@@ -13,7 +18,7 @@ from talking3d.face.template import FaceTemplate
 
 
 def test_each_module_is_a_benchmark():
-    assert {"generator", "hour", "paths", "render"} <= set(benchmarks())
+    assert {"avsr", "generator", "hour", "paths", "render"} <= set(benchmarks())
     for name, module in benchmarks().items():
         assert callable(module.measure) and callable(module.table) and f"benchmarks.speed {name}" in module.__doc__
 
@@ -59,6 +64,33 @@ def test_rates_as_a_table(capsys, monkeypatch, tmp_path):
     assert main(["paths", "--json", str(tmp_path / "paths.json")]) == 0
     assert "| read lip crops | 4,000 | 160 | 4.00 |" in capsys.readouterr().out
     assert json.loads((tmp_path / "paths.json").read_text())["read lip crops"] == 4000
+
+
+def test_ways_of_decoding_side_by_side(tmp_path, capsys):
+    rows = []
+    for index, seconds in enumerate((0.5, 0.3, 0.4)):
+        write_wav(tmp_path / f"{index}.wav", generator.speech(seconds))
+        rows.append({"utt_id": str(index), "audio": f"{index}.wav", "duration_s": seconds, "text": "a b"})
+    write_jsonl(tmp_path / "manifest.jsonl", rows)
+    tokenizer = train_tokenizer(["a b"], "word")
+    torch.manual_seed(0)
+    tiny = {"modalities": "a", "dim": 8, "layers": 1, "heads": 2, "ff_dim": 8, "kernel": 3, "decoder_ff_dim": 8}
+    model = Recognizer(RecognizerConfig(vocab_size=len(tokenizer), **tiny))
+    model.save_pretrained(tmp_path / "checkpoint", tokenizer)
+    given = ["avsr", "--checkpoint", str(tmp_path / "checkpoint"), "--manifest", str(tmp_path / "manifest.jsonl")]
+    out = tmp_path / "avsr.json"
+    assert main([*given, "--batches", "1", "2", "--repeats", "1", "--beam_size", "4", "--json", str(out)]) == 0
+    found = json.loads(out.read_text())
+    rows = {(row["way"], row["batch"]): row for row in found["rows"]}
+    searches = [(decoding.ESPNET, 1), ("beam search", 1), ("beam search", 2)]
+    assert set(rows) == {*searches, ("greedy", 2), ("encoder", 2)}
+    assert all(row["seconds"] > 0 for row in rows.values())
+    assert [rows[way]["same"] for way in searches] == [1.0, 1.0, 1.0]
+    assert found["utterances"] == 3 and found["speech_s"] == pytest.approx(1.2)
+    ratio = rows[decoding.ESPNET, 1]["seconds"] / rows["beam search", 2]["seconds"]
+    assert f"| {ratio:.1f} | 100.0% |" in capsys.readouterr().out
+    assert main([*given, "--batches", "0"]) == 2
+    assert "error: --utterances, --batches and --repeats must be above 0" in capsys.readouterr().err
 
 
 def test_speech_to_motion_side_by_side(tmp_path, capsys, monkeypatch):

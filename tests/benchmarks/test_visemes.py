@@ -1,11 +1,14 @@
 """Viseme error by hand-worked values: the map, the lexicon of alignments, words that it lacks."""
 
+import json
+
 import pytest
 
 from avsr.data.alignment import write_alignment
+from avsr.data.manifest import write_manifest
 from avsr.errors import InputError
 from benchmarks import visemes
-from benchmarks.visemes import VISEME_OF, VisemeLexicon, viseme_score, visemes_of, words_of
+from benchmarks.visemes import VISEME_OF, VisemeLexicon, confusion_matrix, viseme_score, visemes_of, words_of
 from talking3d.corpus.tts import Synthesizer
 from talking3d.corpus.visemes import CONSONANTS, VOWELS
 
@@ -105,3 +108,27 @@ def test_espeak_pronounces_what_the_alignments_lack(rows):
     assert lexicon.spell("ship") == "S i p"
     with pytest.raises(InputError, match="no pronunciation of 'ship' .* By espeak-ng: .*xx"):
         VisemeLexicon(rows, language="xx").spell("ship")
+
+
+def test_the_matrix_has_each_visemes_shares(rows, no_engine):
+    # p i t twice and f a f: "pin" is left out once, and read as "fan" once
+    scores = viseme_score({"u": "pin bin five", "v": "pin"}, {"u": "bin five", "v": "fan"}, VisemeLexicon(rows))
+    lines = confusion_matrix(scores).splitlines()
+    assert lines[0] == "| viseme | times | i | p | t | f | a | left out |"
+    table = {cells[1].strip(): [cell.strip() for cell in cells[2:-1]] for cells in (li.split("|") for li in lines[2:])}
+    assert table["p"] == ["3", "", "33", "", "33", "", "33"] and table["i"] == ["3", "33", "", "", "", "33", "33"]
+    assert table["f"] == ["2", "", "", "", "100", "", ""]
+
+
+def test_the_command_reads_hypotheses_of_a_manifest(rows, tmp_path, monkeypatch, capsys):
+    spoken = [{"utt_id": "0", "text": "bin at", "alignment": str(rows[0]["alignment"])}]
+    write_manifest(tmp_path / "m.jsonl", spoken)
+    write_manifest(tmp_path / "l.jsonl", [{**row, "alignment": row["alignment"]} for row in rows[:3]])
+    (tmp_path / "hyp.jsonl").write_text(json.dumps({"utt_id": "0", "text": "pin five"}))
+    paths = [str(tmp_path / name) for name in ("hyp.jsonl", "m.jsonl")]
+    options = ["--lexicon", str(tmp_path / "l.jsonl"), "--json", str(tmp_path / "out.json")]
+    monkeypatch.setattr("sys.argv", ["visemes", *paths, *options])
+    visemes.main()
+    assert "|visemes|1|5|" in capsys.readouterr().out
+    out = json.loads((tmp_path / "out.json").read_text())
+    assert out["viseme"]["units"] == 5 and sum(times for *_, times in out["confusions"]) == 2

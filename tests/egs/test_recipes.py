@@ -48,6 +48,23 @@ def test_learn2talk_dry_run_keeps_losses_and_judges_apart(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.parametrize("name, unseen", [("mini", "test_unseen"), ("grid", "test")])
+def test_teacher_dry_run_reads_its_lips_and_the_control(name, unseen, tmp_path):
+    done = run_recipe(name, "--dry_run", "true", "--expdir", "e", cwd=tmp_path, script="teacher.sh")
+    assert done.returncode == 0, done.stderr
+    lines = done.stdout.splitlines()
+    for number, stage in enumerate(["expert", "teacher", "teach", "readback", "results"], 1):
+        assert any(f"stage {number} {stage}" in line for line in lines)
+    (trained,) = (line for line in lines if "teacher2d.yaml" in line)
+    (scoring,) = (line for line in lines if "benchmarks.generator" in line)
+    assert "expert=" in trained and "/teacher/syncnet2d/checkpoint" in trained
+    for motion in ("taught", "shuffled"):
+        manifest = f"{tmp_path}/e/default/teacher/generator/{unseen}/{motion}/drawn"
+        assert f"{motion}={manifest}/manifest.jsonl" in scoring
+        assert any("talking3d teach" in line and f"--out {manifest} " in line for line in lines)
+    assert not list(tmp_path.iterdir())
+
+
 def test_learn2talk_needs_the_loop_first(tmp_path):
     done = run_recipe("mini", "--expdir", str(tmp_path), script="learn2talk.sh")
     assert done.returncode == 2 and "run egs/mini/run.sh --preset default first" in done.stderr

@@ -94,7 +94,7 @@ def joint(student, expert, reader):
     return Learn2Talk(Learn2TalkConfig(expert=expert, reader=reader, drawn_frames=8), student)
 
 
-@pytest.mark.parametrize("term", ["sync", "reading", "shape"])
+@pytest.mark.parametrize("term", ["sync", "reading", "shape", "dynamics"])
 def test_every_terms_gradient_reaches_the_student(joint, batch, term):
     output = joint.student.predict_with_losses(batch)[0]
     value = joint._extra(output, batch)[term]
@@ -107,7 +107,8 @@ def test_every_terms_gradient_reaches_the_student(joint, batch, term):
 
 def test_what_is_right_already_costs_nothing(joint, batch):
     terms = joint._extra(batch["motion"].clone(), batch)
-    assert terms["reading"].item() == pytest.approx(0, abs=1e-5) and terms["shape"].item() == 0
+    assert terms["reading"].item() == pytest.approx(0, abs=1e-5)
+    assert terms["shape"].item() == terms["dynamics"].item() == 0
 
 
 def test_a_teachers_lips_are_read_where_there_are_some(joint, batch):
@@ -136,6 +137,19 @@ def test_shape_is_the_error_of_gap_and_width(joint, batch, face):
         errors.append((1e3 * ((across[1] - across[0]) - (across[3] - across[2]))[:, 0]) ** 2)
     assert joint._shape(output, batch).item() == pytest.approx(np.concatenate(errors).mean(), rel=1e-3)
     assert lip_width_mm(face, moved).std() > 0
+
+
+def test_dynamics_is_what_the_upper_face_moves_too_much_or_too_little(joint, batch, face):
+    output = 1.5 * batch["motion"]
+    expected = []
+    for b, n in enumerate(batch["lengths"].tolist()):
+        spreads = []
+        for motion in (output, batch["motion"]):
+            offsets_mm = 1e3 * np.einsum("tk,kvx->tvx", motion[b, :n].numpy(), face.articulation_basis[:4])
+            spreads.append((offsets_mm[:, face.region("upper_face")] ** 2).sum(-1).std(0))
+        expected.append(np.abs(spreads[0] - spreads[1]).mean())
+    assert joint._dynamics(output, batch).item() == pytest.approx(np.mean(expected), rel=1e-3)
+    assert max(expected) > 0
 
 
 def test_teachers_are_frozen_and_not_part_of_the_model(joint, batch):
@@ -169,7 +183,7 @@ def test_the_loss_is_the_students_with_the_combined_gradient(joint, batch):
     caught["output"].grad = None
     terms["loss"].backward()
     added = caught["output"].grad - base
-    shares = joint.config.sync_share + joint.config.reading_share + joint.config.shape_share
+    shares = sum(getattr(joint.config, f"{term}_share") for term in ("sync", "reading", "shape", "dynamics"))
     assert 0 < added.norm() <= shares * base.norm() * 1.001
     assert (added * base).sum() >= -1e-6 * base.norm() ** 2  # nothing undoes the vertex losses
 
@@ -191,7 +205,7 @@ def test_evaluation_adds_the_terms_to_the_students(joint, batch):
     with torch.no_grad():
         terms = joint(batch)
         alone = joint.student(batch)
-    assert terms["loss"] == alone["loss"] and {"sync", "reading", "shape", "lve_mm"} <= terms.keys()
+    assert terms["loss"] == alone["loss"] and {"sync", "reading", "shape", "dynamics", "lve_mm"} <= terms.keys()
 
 
 def test_its_checkpoint_is_a_student(joint, batch, tmp_path):

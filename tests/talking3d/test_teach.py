@@ -62,6 +62,19 @@ def test_a_still_is_the_rows_own_then_its_speakers_then_the_given_one(model, lip
         assert np.abs(picture - still).mean() < 3  # what coding loses
 
 
+def test_shuffled_lips_are_of_another_ones_sound_and_of_its_own_length(model, lip_rows, tmp_path):
+    with torch.no_grad():
+        model.last.weight.normal_(std=0.02)
+    rows = lip_rows[:3]
+    straight = read_manifest(teach_manifest(rows, model, tmp_path / "true"), need=("lips",))
+    shuffled = read_manifest(teach_manifest(rows, model, tmp_path / "control", shuffle_seed=0), need=("lips",))
+    for row, true, control in zip(rows, straight, shuffled, strict=True):
+        assert control["generator"] == "teacher2d-shuffled" and control["audio"] == row["audio"]
+        lips, others = read_lips(true["lips"]).astype(int), read_lips(control["lips"]).astype(int)
+        assert lips.shape == others.shape
+        assert np.abs(lips - others).mean() > 1  # the same still, another sound
+
+
 def test_nobody_to_show_is_an_error(model, lip_rows, tmp_path):
     rows = [lip_rows[0], {**lip_rows[1], "lips": None}]
     with pytest.raises(InputError, match=r"no lips show the speaker of 1 of 2 utterances \(first: utt1\)"):

@@ -1,11 +1,12 @@
-"""avsr.data.augment: geometry against a plain loop, explicit randomness, and the share and level of noise."""
+"""avsr.data.augment: geometry against a plain loop, explicit randomness, shares and levels of what disturbs."""
 
 import dataclasses
 
 import numpy as np
 import pytest
 
-from avsr.data.augment import AugmentConfig, LipAugment, NoiseAugment, centre_crop
+from avsr.data.augment import AugmentConfig, CorruptAugment, LipAugment, NoiseAugment, centre_crop
+from avsr.data.noise import reverberate
 from avsr.errors import InputError
 
 STILL = AugmentConfig(
@@ -125,12 +126,12 @@ def snr_of(mixed, waveform):
     return 10 * np.log10(np.sum(waveform.astype(np.float64) ** 2) / np.sum((mixed - waveform).astype(np.float64) ** 2))
 
 
-@pytest.mark.parametrize("kind", ["babble", "white", "pink", "recorded"])
+@pytest.mark.parametrize("kind", ["babble", "white", "pink", "recorded", "talker"])
 def test_snr_is_uniform_in_the_range_and_a_share_is_clean(kind):
     config = AugmentConfig(noise_kinds=[kind], noise_weights=[1.0], noise_files=["n.wav"], snr_min_db=-5, snr_max_db=15)
     waveform = 0.1 * speech()  # low enough that no mixture clips
     talkers = [np.roll(speech(5000), i) * (i + 1) / 9 for i in range(8)]
-    augment = NoiseAugment(config, talkers, read=lambda path: talkers[0])
+    augment = NoiseAugment(config, talkers, read=lambda path: talkers[0], voices=list("abcdefgh"))
     rng = np.random.default_rng(0)
     outs = [augment(waveform, rng) for _ in range(400)]
     clean = [out is waveform for out in outs]
@@ -148,6 +149,47 @@ def test_zero_decibels_are_a_ratio_not_a_switch():
         assert snr_of(augment(waveform, np.random.default_rng(seed)), waveform) == pytest.approx(0, abs=0.01)
 
 
+def test_a_competing_talker_never_has_the_voice_it_competes_with():
+    talkers = [np.full(100, level, np.float32) for level in (1, 2, 3, 4)]
+    config = AugmentConfig(noise_kinds=["talker"], noise_weights=[1.0])
+    rng = np.random.default_rng(0)
+    asked = []
+    augment = NoiseAugment(config, Asked(asked, talkers), read=None, voices=["s1", "s2", "s1", "u4"])
+    for voice, others in (("s1", {1, 3}), ("u4", {0, 1, 2}), (None, {0, 1, 2, 3})):
+        asked.clear()
+        for _ in range(60):
+            augment._noise("talker", 10, rng, voice)
+        assert set(asked) == others
+
+
+class Asked:
+    """A sequence that notes which of its items were asked for."""
+
+    def __init__(self, asked, items):
+        self.asked, self.items = asked, items
+
+    def __getitem__(self, index):
+        self.asked.append(int(index))
+        return self.items[index]
+
+
+def test_a_share_is_heard_in_rooms_noisy_or_not():
+    rir = np.zeros(300, np.float32)
+    rir[[40, 200]] = 1.0, 0.7
+    waveform = 0.1 * speech()
+    config = AugmentConfig(reverb_share=0.4, rir_files=["rir.wav"], clean_probability=1.0)
+    augment = NoiseAugment(config, [], read=lambda path: {"rir.wav": rir}[path])
+    rng = np.random.default_rng(0)
+    outs = [augment(waveform, rng) for _ in range(400)]
+    dry = [out is waveform for out in outs]
+    assert np.mean(dry) == pytest.approx(0.6, abs=0.06)
+    heard = reverberate(waveform, rir)
+    assert all(np.array_equal(out, heard) for out, is_dry in zip(outs, dry, strict=True) if not is_dry)
+    noisy = dataclasses.replace(config, reverb_share=1.0, clean_probability=0.0, snr_min_db=0.0, snr_max_db=0.0)
+    mixed = NoiseAugment(noisy, [speech(5000)], read=lambda path: rir)(waveform, rng)
+    assert snr_of(mixed, heard) == pytest.approx(0, abs=0.01)
+
+
 def test_noise_repeats_with_its_generator():
     augment = NoiseAugment(AugmentConfig(clean_probability=0.0), [speech(5000), speech(6000)], read=None)
     for seed in range(4):
@@ -163,9 +205,35 @@ def test_noise_repeats_with_its_generator():
         ({"noise_weights": [0.0, 0.0, 0.0]}, "must give a weight"),
         ({"noise_weights": [1.0, -1.0, 1.0]}, "must give a weight"),
         ({"noise_kinds": ["recorded"], "noise_weights": [1.0]}, "list its sound files in noise_files"),
+        ({"noise_kinds": ["talker"], "noise_weights": [1.0]}, "noise_kinds has 'talker', but .* one speaker only"),
+        ({"reverb_share": 0.2}, "reverb_share is 0.2: list impulse responses in rir_files"),
+        ({"reverb_share": -0.2}, "reverb_share is a share between 0 and 1, got -0.2"),
         ({"snr_min_db": 3.0, "snr_max_db": -3.0}, "snr_min_db 3.0 is above snr_max_db -3.0"),
     ],
 )
 def test_bad_noise_settings_are_named(fields, message):
     with pytest.raises(InputError, match=message):
         NoiseAugment(AugmentConfig(**fields), [speech()], read=None)
+
+
+def test_a_share_of_clips_is_corrupted_by_the_kinds_named():
+    rng = np.random.default_rng(0)
+    augment = CorruptAugment(AugmentConfig(corrupt_share=0.3, corruptions=["frozen", "gaps"]))
+    lines = [augment(rng) for _ in range(1000)]
+    assert np.mean([line is not None for line in lines]) == pytest.approx(0.3, abs=0.04)
+    assert {line["kind"] for line in lines if line is not None} == {"frozen", "gaps"}
+    assert all(CorruptAugment(AugmentConfig())(rng) is None for _ in range(100))
+    assert all(CorruptAugment(AugmentConfig(corrupt_share=1.0))(rng) is not None for _ in range(100))
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"corruptions": ["fog"]}, "corruptions: unknown 'fog'; expected some of occluder"),
+        ({"corrupt_share": 1.5}, "corrupt_share is a share between 0 and 1, got 1.5"),
+        ({"corrupt_share": 0.5, "corruptions": []}, "corrupt_share is 0.5: list in corruptions"),
+    ],
+)
+def test_bad_corruption_settings_are_named(fields, message):
+    with pytest.raises(InputError, match=message):
+        CorruptAugment(AugmentConfig(**fields))

@@ -12,6 +12,7 @@ from torch.utils.data import DataLoader
 
 from avsr.data.alignment import frame_labels, write_alignment
 from avsr.data.augment import AugmentConfig, centre_crop
+from avsr.data.corrupt import corrupt_lips, corrupt_sound, make_corruption_manifest
 from avsr.data.dataset import DataConfig, UtteranceDataset, collate, recognition_data
 from avsr.data.manifest import FIELDS, read_manifest, write_manifest
 from avsr.data.noise import load_noise, make_noise_manifest, mix_at_snr, write_noise_manifest
@@ -178,6 +179,55 @@ def test_evaluation_noise_is_the_manifests(corpus, rows):
     np.testing.assert_array_equal(data.valid_dataset[1]["waveform"], expected)
     with pytest.raises(InputError, match="u1: the noise manifest has no line for it"):
         UtteranceDataset(rows, None, noise_lines=lines[:1])
+
+
+@pytest.mark.parametrize(("kind", "severity"), [("frozen", 1), ("blank", 1), ("occluder", 0.5), ("offset", 3)])
+def test_corrupted_lips_are_the_manifests_and_the_sound_stays(rows, kind, severity):
+    lines = make_corruption_manifest(rows, kind=kind, severity=severity, seed=1)
+    clean, corrupted = (
+        UtteranceDataset(rows, None, cache_mb=9),
+        UtteranceDataset(rows, None, corruption_lines=lines, cache_mb=9),
+    )
+    for i in (1, 3):
+        before, after = clean[i], corrupted[i]
+        assert not np.array_equal(after["lips"], before["lips"]) and after["has_video"]
+        np.testing.assert_array_equal(after["lips"], corrupt_lips(before["lips"], lines[i]))
+        same(after | {"lips": before["lips"]}, before)
+        same(corrupted[i], after)  # what is cached stays whole
+    assert not corrupted[2]["has_video"] and not corrupted[2]["lips"].any()
+    with pytest.raises(InputError, match="u1: the corruption manifest has no line for it"):
+        UtteranceDataset(rows, None, corruption_lines=lines[:1])
+
+
+def test_gaps_cut_the_noise_too(rows):
+    with_sound = [row for row in rows if row["audio"] is not None]
+    noise = make_noise_manifest(with_sound, kind="white", snr_db=0, seed=1)
+    gaps = make_corruption_manifest(with_sound, kind="gaps", severity=0.25, seed=1)
+    noisy = UtteranceDataset(with_sound, None, noise_lines=noise)[1]
+    cut = UtteranceDataset(with_sound, None, noise_lines=noise, corruption_lines=gaps)[1]
+    assert (cut["waveform"] == 0).sum() == round(0.25 * len(cut["waveform"]))
+    same(cut, noisy | {"waveform": corrupt_sound(noisy["waveform"], gaps[1])})
+
+
+def test_training_corrupts_after_all_else_is_drawn(corpus):
+    """A share of clips is corrupted, the same ones in a resumed run; the rest are as if nothing were ever corrupted."""
+
+    def items(share, order):
+        augment = AugmentConfig(corrupt_share=share, corruptions=["blank", "frozen", "occluder", "gaps"])
+        dataset = recognition_data(config_of(corpus, augment=augment), seed=0).train_dataset
+        dataset.set_epoch(2)
+        return {i: dataset[i] for i in order}
+
+    plain, some, every = items(0.0, range(6)), items(0.5, range(6)), items(1.0, range(6))
+    for i, item in items(0.5, (5, 1)).items():
+        same(item, some[i])
+    touched = {i for i in range(6) if any(not np.array_equal(some[i][key], plain[i][key]) for key in plain[i])}
+    assert 0 < len(touched) < 6
+    assert any(not np.array_equal(every[i]["lips"], plain[i]["lips"]) for i in range(6))
+    for i in range(6):
+        assert every[i]["lips"].shape == plain[i]["lips"].shape
+        assert every[i]["waveform"].shape == plain[i]["waveform"].shape
+    assert not every[2]["lips"].any() and not every[3]["waveform"].any()
 
 
 def test_one_stream_can_be_left_out(rows):

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from avsr.data.noise import (
+    disturb,
     load_noise,
     make_babble,
     make_noise_manifest,
@@ -14,6 +15,7 @@ from avsr.data.noise import (
     noise_hash,
     pink_noise,
     read_noise_manifest,
+    reverberate,
     white_noise,
     write_noise_manifest,
 )
@@ -121,7 +123,7 @@ def test_babble_of_few_talkers_repeats_and_of_none_is_an_error():
         make_babble([], 30, np.random.default_rng(0))
 
 
-@pytest.mark.parametrize("kind", ["babble", "white", "pink", "recorded"])
+@pytest.mark.parametrize("kind", ["babble", "white", "pink", "recorded", "talker"])
 def test_manifest_round_trip_gives_the_same_noise(tmp_path, rows, kind):
     paths = [rows[0]["audio"], rows[1]["audio"]]
     lines = make_noise_manifest(rows, kind=kind, snr_db=0, seed=5, noise_paths=paths)
@@ -152,6 +154,111 @@ def test_talkers_come_from_the_rows_given_and_never_from_the_utterance(rows):
     assert named <= {row["audio"] for row in talkers}
     for row, line in zip(rows, make_noise_manifest(rows, kind="babble", snr_db=0, seed=0), strict=True):
         assert row["audio"] not in {path for path, _ in line["sources"]}
+
+
+def test_a_talker_has_another_voice(rows):
+    for i, row in enumerate(rows):
+        row["speaker"] = ("s1", "s2", None)[i % 3]
+    heard = set()
+    for seed in range(20):
+        for row, line in zip(
+            rows, make_noise_manifest(rows, kind="talker", snr_db=0, seed=seed, babble_rows=rows), strict=True
+        ):
+            [[path, _]] = line["sources"]
+            other = next(candidate for candidate in rows if candidate["audio"] == path)
+            assert other is not row and (row["speaker"] is None or other["speaker"] != row["speaker"])
+            heard.add((row["utt_id"], other["utt_id"]))
+    assert len(heard) > 30
+    with pytest.raises(InputError, match="talker for u0: no utterance of another speaker"):
+        make_noise_manifest(rows[:1], kind="talker", snr_db=0, seed=0, babble_rows=[rows[0], rows[3]])
+
+
+def room(delay, n_samples=4000):
+    """An impulse response: a direct path after `delay` samples, then a decaying tail."""
+    rng = np.random.default_rng(delay)
+    rir = np.zeros(delay + n_samples, np.float32)
+    rir[delay + 1 :] = 0.08 * rng.standard_normal(n_samples - 1) * np.exp(-np.arange(n_samples - 1) / 600)
+    rir[delay] = -0.5  # microphones may turn the sign
+    return rir
+
+
+def test_a_room_is_a_convolution_that_moves_and_scales_nothing(speech):
+    rir = room(37, 200)
+    heard = reverberate(speech[:600], rir)
+    expected = np.zeros(600)
+    for n in range(600):
+        for k in range(len(rir)):
+            if 0 <= n + 37 - k < 600:
+                expected[n] += speech[n + 37 - k] * rir[k] / -0.5
+    expected *= np.sqrt(np.mean(speech[:600] ** 2.0) / np.mean(expected**2))
+    np.testing.assert_allclose(heard, expected, atol=1e-6)
+    assert heard.dtype == np.float32 and power_db(heard) == pytest.approx(power_db(speech[:600]), abs=1e-4)
+    echo_free = np.zeros(500, np.float32)
+    echo_free[217] = -0.01
+    np.testing.assert_allclose(reverberate(speech, echo_free), speech, atol=1e-6)  # wherever the direct path is
+
+
+def test_speech_stays_in_its_place_in_real_rooms(shared):
+    """The loudness of speech, in frames of 10 ms, correlates best with itself where it is not shifted."""
+    speech = read_audio(shared / "speech" / "utterances" / "spk1_snt1.wav")
+
+    def loudness(waveform):
+        frames = waveform[: len(waveform) // 160 * 160].reshape(-1, 160)
+        return np.log(np.mean(frames**2.0, axis=1) + 1e-5)
+
+    for path in sorted((shared / "speech" / "rir").glob("*.wav")):
+        heard = reverberate(speech, read_audio(path))
+        assert heard.shape == speech.shape and np.abs(heard).max() <= 1
+        a, b = loudness(speech), loudness(heard)
+        r = {lag: np.corrcoef(a[30:-30], np.roll(b, -lag)[30:-30])[0, 1] for lag in range(-30, 31)}
+        assert -1 <= max(r, key=r.get) <= 4, path.name  # the tail may pull it back a little
+
+
+def test_a_silent_room_and_silence_in_a_room_are_errors(speech):
+    with pytest.raises(InputError, match="the impulse response is silent"):
+        reverberate(speech, np.zeros(100, np.float32))
+    with pytest.raises(InputError, match="the speech is silent"):
+        reverberate(np.zeros(100, np.float32), room(3))
+
+
+def test_speech_in_a_room_never_clips(speech):
+    heard = reverberate(speech / np.abs(speech).max(), room(5))
+    assert np.abs(heard).max() <= 1
+
+
+@pytest.mark.parametrize("snr_db", [-5.0, 0.0, 0])
+def test_the_ratio_is_that_of_the_reverberant_speech(tmp_path, rows, speech, snr_db):
+    write_wav(tmp_path / "rir.wav", room(20))
+    rirs = [tmp_path / "rir.wav"]
+    [line] = make_noise_manifest(rows[:1], kind="white", snr_db=snr_db, seed=0, rir_paths=rirs)
+    heard = reverberate(0.1 * speech, read_audio(tmp_path / "rir.wav"))
+    mixed = disturb(0.1 * speech, line)
+    assert power_db(heard) - power_db(mixed - heard) == pytest.approx(snr_db, abs=0.01)
+    del line["rir"]
+    np.testing.assert_array_equal(disturb(speech, line), mix_at_snr(speech, load_noise(line, len(speech)), snr_db))
+
+
+def test_rooms_in_a_manifest(tmp_path, rows):
+    rirs = [tmp_path / "rooms" / f"{i}.wav" for i in range(3)]
+    for i, path in enumerate(rirs):
+        write_wav(path, room(10 * i))
+    dry = make_noise_manifest(rows, kind="babble", snr_db=0, seed=5)
+    wet = make_noise_manifest(rows, kind="babble", snr_db=0, seed=5, rir_paths=rirs)
+    assert [{key: line[key] for key in line if key != "rir"} for line in wet] == dry  # the noise is as without
+    alone = make_noise_manifest(rows, kind="none", snr_db=None, seed=5, rir_paths=rirs)
+    assert [line["rir"] for line in alone] == [line["rir"] for line in wet]  # in every noise the same room
+    assert len({line["rir"] for line in wet}) > 1
+    assert len({noise_hash(lines) for lines in (dry, wet, alone)}) == 3
+    for lines in (wet, alone):
+        write_noise_manifest(tmp_path / "noise" / "n.jsonl", lines)
+        assert "rooms/" in (tmp_path / "noise" / "n.jsonl").read_text()
+        assert str(tmp_path) not in (tmp_path / "noise" / "n.jsonl").read_text()
+        assert read_noise_manifest(tmp_path / "noise" / "n.jsonl") == lines
+    speech = read_audio(rows[0]["audio"])
+    np.testing.assert_array_equal(disturb(speech, alone[0]), reverberate(speech, read_audio(alone[0]["rir"])))
+    shutil.rmtree(tmp_path / "rooms")
+    with pytest.raises(InputError, match=r"n.jsonl:1: u0: noise file .*rooms.*doesn't exist"):
+        read_noise_manifest(tmp_path / "noise" / "n.jsonl")
 
 
 def test_hash_knows_noise_not_folders_or_order(tmp_path, rows):
@@ -193,6 +300,12 @@ def test_what_no_noise_can_be_made_of(tmp_path, rows):
         make(kind="brown")
     with pytest.raises(InputError, match="snr_db must be a finite"):
         make(snr_db=float("nan"))
+    with pytest.raises(InputError, match="absent for 'none'; found 0"):
+        make(kind="none", rir_paths=["x.wav"])
+    with pytest.raises(InputError, match="snr_db must be a finite number of decibels, .* found None"):
+        make(snr_db=None)
+    with pytest.raises(InputError, match="'none' is a room without noise: it needs rir_paths"):
+        make(kind="none", snr_db=None)
     with pytest.raises(InputError, match="needs noise_paths"):
         make(kind="recorded")
     with pytest.raises(InputError, match="babble for u0: no other utterance"):
@@ -226,6 +339,11 @@ GOOD = {"utt_id": "a", "kind": "white", "sources": [], "snr_db": 0, "seed": 1}
         (GOOD | {"utt_id": "b", "sources": [["x.wav"]]}, r"sources must be a list of \[path, offset_samples\]"),
         (GOOD | {"utt_id": "b", "sources": [["x.wav", -1]]}, "sources must be a list"),
         (GOOD | {"utt_id": "b", "kind": "babble"}, "babble noise with 0 sources"),
+        (GOOD | {"utt_id": "b", "kind": "talker"}, "talker noise with 0 sources"),
+        (GOOD | {"utt_id": "b", "rir": 3}, "rir must be the path"),
+        (GOOD | {"utt_id": "b", "rir": "r.wav"}, "b: noise file .*r.wav doesn't exist"),
+        (GOOD | {"utt_id": "b", "kind": "none", "snr_db": None}, "rir must be the path"),
+        (GOOD | {"utt_id": "b", "kind": "none", "rir": "r.wav"}, "snr_db must be a number"),
         (GOOD | {"utt_id": "b", "kind": "babble", "sources": [["x.wav", 1]]}, "b: noise file .*x.wav doesn't exist"),
     ],
 )

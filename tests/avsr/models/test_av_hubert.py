@@ -11,7 +11,6 @@ from torch.nn import functional
 
 from avsr.errors import InputError
 from avsr.models.filterbank_frontend import FilterbankFrontend, stacked_filterbanks
-from avsr.models.fusion import ConcatNormFusion
 from avsr.models.public_checkpoints import load_av_hubert
 from avsr.models.recognizer import Recognizer, RecognizerConfig
 from avsr.models.transformer_encoder import TransformerEncoder
@@ -159,14 +158,6 @@ def test_filterbanks_are_those_of_a_loop():
     assert silent.isfinite().all()
 
 
-def test_a_missing_stream_changes_nothing_by_what_stands_in_its_place():
-    torch.manual_seed(0)
-    fusion, there, absent = ConcatNormFusion(8, 0.0).eval(), torch.tensor([True]), torch.tensor([False])
-    audio, video = torch.randn(2, 1, 5, 8)
-    assert torch.equal(fusion(audio, video, there, absent), fusion(audio, 1e3 * video, there, absent))
-    assert not torch.allclose(fusion(audio, video, there, there), fusion(audio, video, there, absent))
-
-
 def test_every_parameter_of_such_a_recogniser_learns():
     model, batch = empty_model(drop_audio=0.0, drop_video=0.0).train(), a_batch()
     batch |= {"tokens": torch.tensor([[2, 3], [4, 5]]), "token_lengths": torch.tensor([2, 2])}
@@ -184,7 +175,5 @@ def test_what_does_not_fit_is_named(tmp_path):
     save_file({"a.weight": torch.ones(1)}, tmp_path / "other.safetensors")
     with pytest.raises(InputError, match="not AV-HuBERT: no post_extract_proj among a.weight"):
         load_av_hubert(empty_model(), tmp_path / "other.safetensors")
-    with pytest.raises(InputError, match="unknown fusion 'sum'; expected gated or concat_norm"):
-        empty_model(fusion="sum")
     with pytest.raises(InputError, match="a multiple of its heads and 16, got 24"):
         TransformerEncoder(dim=24, layers=1, heads=4, ff_dim=8, dropout=0.0)

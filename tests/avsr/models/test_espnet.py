@@ -1,6 +1,5 @@
-"""ESPnet's modules behind their one door: no padding leak, exact CTC search, losses in nats per token."""
+"""ESPnet's modules behind their one door: no padding leak, exact decoder steps, losses in nats per token."""
 
-import itertools
 import math
 
 import pytest
@@ -8,8 +7,8 @@ import torch
 
 from avsr.errors import InputError
 from avsr.models.espnet import (
+    DecoderSteps,
     attention_loss,
-    beam_search,
     build_ctc,
     build_decoder,
     build_encoder,
@@ -111,44 +110,26 @@ def test_attention_loss_does_not_depend_on_padding():
     assert 0.5 < together.item() / math.log(7) < 2.0
 
 
-def exact_ctc(log_probs: torch.Tensor) -> dict[tuple[int, ...], float]:
-    """Probability of every label sequence by walking all paths: log_probs (T, V)."""
-    totals: dict[tuple[int, ...], float] = {}
-    n_frames, vocab = log_probs.shape
-    for path in itertools.product(range(vocab), repeat=n_frames):
-        labels = tuple(token for token, _ in itertools.groupby(path) if token != 0)
-        probability = math.exp(sum(float(log_probs[t, token]) for t, token in enumerate(path)))
-        totals[labels] = totals.get(labels, 0.0) + probability
-    return totals
-
-
-@pytest.mark.parametrize("beam_size", [4, 50])  # the larger one exceeds the vocabulary
-@pytest.mark.parametrize("seed", range(3))
-def test_ctc_beam_search_finds_the_most_probable_labels(seed, beam_size):
-    torch.manual_seed(seed)
-    ctc = build_ctc(5, 8)
-    with torch.no_grad():
-        ctc.ctc_lo.weight *= 4
-        ctc.ctc_lo.bias[4] = -30.0  # <eos> never stands in a CTC path
-        encoded = torch.randn(6, 8)
-        exact = exact_ctc(ctc.ctc_lo(encoded).log_softmax(-1))
-    tokens, score = beam_search(
-        encoded, ctc=ctc, decoder=None, vocab_size=5, beam_size=beam_size, ctc_weight=1.0, length_bonus=0.0
-    )
-    best = max(exact, key=exact.get)
-    assert tuple(tokens) == best
-    assert score == pytest.approx(math.log(exact[best]), abs=1e-3)
-
-
-@pytest.mark.parametrize("beam_size", [1, 3, 50])
-def test_joint_beam_search_keeps_clear_of_blank_and_eos_with_any_beam(beam_size):
+def test_a_decoder_says_the_same_step_by_step_and_all_at_once():
     torch.manual_seed(0)
-    decoder = build_decoder(5, dim=8, layers=1, heads=2, ff_dim=16, dropout=0.0).eval()
-    tokens, score = beam_search(
-        torch.randn(6, 8), ctc=build_ctc(5, 8), decoder=decoder, vocab_size=5, beam_size=beam_size, ctc_weight=0.3,
-        length_bonus=0.0,
-    )  # fmt: skip
-    assert all(0 < token < 4 for token in tokens) and -100 < score < 0
+    decoder = build_decoder(7, dim=16, layers=2, heads=2, ff_dim=32, dropout=0.1).eval()
+    encoded, lengths = torch.randn(3, 12, 16), torch.tensor([12, 5, 1])
+    tokens = torch.randint(1, 7, (3, 4, 6))  # four hypotheses of each utterance
+    with torch.no_grad():
+        whole, _ = decoder(
+            encoded.repeat_interleave(4, 0), lengths.repeat_interleave(4), tokens.flatten(0, 1), torch.full((12,), 6)
+        )
+        whole = whole.log_softmax(-1).unflatten(0, (3, 4))
+        steps = DecoderSteps(decoder, encoded, lengths)
+        state = [layer.expand(-1, 4, -1, -1, -1, -1) for layer in steps.start()]
+        for n in range(1, 4):
+            scores, state = steps(tokens[:, :, :n], state)
+            assert torch.allclose(scores, whole[:, :, n - 1], atol=1e-5)
+        rest = torch.tensor([2, 0])  # go on with some utterances, and in another order of hypotheses
+        order = torch.tensor([3, 1, 1])
+        steps.keep(rest)
+        scores, _ = steps(tokens[rest][:, order, :4], [layer[rest][:, order] for layer in state])
+    assert torch.allclose(scores, whole[rest][:, order, 3], atol=1e-5)
 
 
 def test_spec_augment_masks_bands_and_stretches_with_zeros():

@@ -7,6 +7,7 @@ import torch
 
 from avsr.data.text import train_tokenizer
 from avsr.errors import InputError
+from avsr.models.espnet import ctc_loss
 from avsr.models.recognizer import Recognizer, RecognizerConfig
 
 LENGTHS = (18, 11, 6)
@@ -50,10 +51,17 @@ def alone(batch: dict, index: int) -> dict:
     return one | {"frame_labels": one["frame_labels"][:, :n], "tokens": one["tokens"][:, : one["token_lengths"][0]]}
 
 
-@pytest.mark.parametrize("encoder", ["conformer", "e_branchformer"])
+LATE = {"stream_layers": 1, "stream_ctc_weight": 0.3}
+
+
+@pytest.mark.parametrize(
+    "build",
+    [{}, {"encoder": "e_branchformer"}, LATE, LATE | {"fusion": "cross_attention"}, {"fusion": "concat"}],
+    ids=["early", "e_branchformer", "late", "cross_attention", "concat"],
+)
 @pytest.mark.parametrize("modalities", ["a", "v", "av"])
-def test_an_utterance_is_encoded_the_same_alone_and_in_a_padded_batch(modalities, encoder):
-    model, batch = make_model(modalities=modalities, encoder=encoder), make_batch()
+def test_an_utterance_is_encoded_the_same_alone_and_in_a_padded_batch(modalities, build):
+    model, batch = make_model(modalities=modalities, **build), make_batch()
     batch["has_audio"][1] = modalities == "a"
     batch["has_video"][2] = modalities == "v"
     with torch.no_grad():
@@ -81,8 +89,9 @@ def test_the_raw_waveform_is_heard_the_same_alone_and_in_a_padded_batch(tmp_path
         assert torch.allclose(together[index, :length], single[0], atol=1e-4)
 
 
-def test_one_model_serves_every_modality():
-    model, batch = make_model(), make_batch()
+@pytest.mark.parametrize("build", [{}, LATE, LATE | {"fusion": "cross_attention"}, {"fusion": "concat"}])
+def test_one_model_serves_every_modality(build):
+    model, batch = make_model(**build), make_batch()
     with torch.no_grad():
         heard, _ = model.encode(batch, "a")
         seen, _ = model.encode(batch, "v")
@@ -104,6 +113,19 @@ def test_losses_are_weighed_as_configured_and_the_frame_loss_fades():
     assert float(terms["frame"]) == pytest.approx(math.log(6), rel=0.5)
 
 
+def test_the_streams_own_ctc_counts_the_utterances_that_have_it():
+    model, batch = make_model(**LATE, decoder_layers=0, n_labels=0), make_batch()
+    batch["has_video"][1] = False
+    with torch.no_grad():
+        terms = model(batch)
+        heard, seen = (model._streams(batch)[m][0] for m in "av")
+        tokens, counts, lengths, there = batch["tokens"], batch["token_lengths"], batch["lengths"], torch.tensor([0, 2])
+        expected = ctc_loss(model.ctc, heard, lengths, tokens, counts)
+        expected += ctc_loss(model.ctc, seen[there], lengths[there], tokens[there], counts[there])
+        assert terms["stream_ctc"].item() == pytest.approx(expected.item() / 2, rel=1e-5)
+        assert terms["loss"].item() == pytest.approx(0.7 * terms["ctc"].item() + 0.3 * terms["stream_ctc"].item())
+
+
 def test_a_batch_without_alignments_trains_on_its_text():
     model, batch = make_model().train(), make_batch()
     batch["frame_labels"].fill_(-100)
@@ -113,9 +135,16 @@ def test_a_batch_without_alignments_trains_on_its_text():
     assert all(p.grad is None or p.grad.isfinite().all() for p in model.parameters())
 
 
-@pytest.mark.parametrize("audio_frontend", ["conv1d", "conv2d", "resnet1d"])
-def test_every_parameter_learns(audio_frontend):
-    model = make_model(drop_audio=0.0, drop_video=0.0, audio_frontend=audio_frontend).train()
+@pytest.mark.parametrize(
+    "build",
+    [
+        {},
+        LATE | {"fusion": "cross_attention", "audio_frontend": "conv2d"},
+        {"fusion": "concat", "audio_frontend": "resnet1d"},
+    ],
+)
+def test_every_parameter_learns(build):
+    model = make_model(drop_audio=0.0, drop_video=0.0, **build).train()
     model(make_batch())["loss"].backward()
     assert [name for name, p in model.named_parameters() if p.grad is None] == []
 
@@ -186,6 +215,9 @@ def test_streams_that_are_not_there_are_named():
         ({"vocab_size": 0}, "needs a vocabulary"),
         ({"ctc_weight": 1.5}, "ctc_weight is a share between 0 and 1"),
         ({"drop_audio": 0.7, "drop_video": 0.7}, "no stream would be left"),
+        ({"layers": 0}, "layers >= 1 and stream_layers >= 0, got 0, 0"),
+        ({"stream_ctc_weight": 0.3}, "stream_ctc_weight needs streams with encoders of their own"),
+        ({"fusion": "sum"}, "unknown fusion 'sum'"),
     ],
 )
 def test_settings_that_make_no_model_are_refused(change, message):

@@ -74,6 +74,9 @@ def char_tally(scores: Scores) -> np.ndarray:
     return np.stack([100.0 * scores.char_errors, scores.char_counts], axis=-1)
 
 
+RATES = {"WER": word_tally, "CER": char_tally}
+
+
 def _ends(figures: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     low, high = np.nanquantile(figures, [(1 - LEVEL) / 2, (1 + LEVEL) / 2], axis=0)
     return low, high

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from avsr.score import score
-from benchmarks.significance import LEVEL, char_tally, difference, interval, pooled, resampled, word_tally
+from avsr.significance import LEVEL, char_tally, difference, interval, pooled, resampled, word_tally
 
 
 def tally_of(seed, mean, n=100):

@@ -1,0 +1,1 @@
+"""Searches for text in what a recogniser makes of an utterance."""

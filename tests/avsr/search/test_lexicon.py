@@ -1,0 +1,96 @@
+"""Lexicon decoding against the sum over all paths of all word sequences."""
+
+import itertools
+import math
+
+import numpy as np
+import pytest
+import torch
+from brute_force import all_texts
+
+from avsr.data.text import train_tokenizer
+from avsr.errors import InputError
+from avsr.lm import train_ngram
+from avsr.search.lexicon import Lexicon, lexicon_search, read_lexicon
+
+WORDS = ["a", "ab", "ba", "abb"]
+LM = train_ngram([["a", "ab"], ["ba"], ["ab", "a", "a"], ["abb", "ba"]], 3)
+
+
+def tokenizer_of(kind: str):
+    return train_tokenizer(["a ab ba abb", "ba ab"], kind, vocab_size=7 if kind in ("unigram", "bpe") else None)
+
+
+def exact_scores(log_probs, tokenizer, most_words: int, extra) -> dict[tuple[str, ...], float]:
+    """Scores of all sequences of up to `most_words` words that the frames can emit."""
+    texts, scores = all_texts(torch.from_numpy(log_probs)), {}
+    for count in range(most_words + 1):
+        for words in itertools.product(WORDS, repeat=count):
+            tokens = tuple(tokenizer.encode(" ".join(words))) if words else ()
+            if tokens in texts:
+                scores[words] = math.log(texts[tokens]) + extra(words)
+    return scores
+
+
+@pytest.mark.parametrize("kind", ["char", "word", "unigram", "bpe"])
+@pytest.mark.parametrize("with_lm", [False, True])
+def test_a_wide_beam_finds_the_best_of_all_word_sequences(kind, with_lm):
+    tokenizer = tokenizer_of(kind)
+    settings = {"lm": LM, "lm_weight": 0.8, "word_bonus": 0.7} if with_lm else {}
+
+    def extra(words):
+        if not with_lm:
+            return 0.0
+        logs = [LM.log_prob(word, words[:position]) for position, word in enumerate([*words, "</s>"])]
+        return 0.8 * sum(logs) + 0.7 * len(words)
+
+    for seed in range(3):
+        logits = 2 * np.random.default_rng(seed).normal(size=(5, len(tokenizer)))
+        log_probs = logits - np.log(np.exp(logits).sum(1, keepdims=True))
+        wanted = exact_scores(log_probs, tokenizer, 5, extra)
+        found = lexicon_search(log_probs, Lexicon(WORDS, tokenizer), beam_size=3000, n_best=2000, **settings)
+        assert {tuple(words): score for words, score in found} == pytest.approx(wanted, abs=1e-6)
+        assert len(found) > 3 and [score for _, score in found] == sorted((s for _, s in found), reverse=True)
+        narrow = lexicon_search(log_probs, Lexicon(WORDS, tokenizer), beam_size=12, **settings)
+        assert narrow[0][1] <= found[0][1] + 1e-9
+
+
+def test_only_words_of_the_list_come_out_and_a_model_of_words_chooses():
+    tokenizer = train_tokenizer(["set red now bin rod"], "char")
+    tokens = tokenizer.encode("set rxd now".replace("x", "o"))
+    probs = np.full((3 * len(tokens), len(tokenizer)), 1e-4)
+    for index, token in enumerate(tokens):
+        probs[3 * index : 3 * index + 2, token] = 0.9
+        probs[3 * index + 2, 0] = 0.9
+    log_probs = np.log(probs / probs.sum(1, keepdims=True))
+
+    def best(words, **settings):
+        return lexicon_search(log_probs, Lexicon(words, tokenizer), beam_size=24, **settings)[0][0]
+
+    assert best(["set", "rod", "now", "red"]) == ["set", "rod", "now"]
+    assert best(["set", "now", "red"]) == ["set", "red", "now"]
+    lm = train_ngram([["set", "red", "now"]] * 5 + [["rod"]], 2)
+    assert best(["set", "rod", "now", "red"], lm=lm, lm_weight=20.0) == ["set", "red", "now"]
+
+
+def test_a_beam_that_ends_inside_a_word_leaves_it_out():
+    tokenizer = train_tokenizer(["ab"], "char")
+    probs = np.full((2, len(tokenizer)), 1e-6)
+    probs[0, tokenizer.encode("a")], probs[1, 0] = 1.0, 1.0
+    ((words, score),) = lexicon_search(np.log(probs), Lexicon(["ab"], tokenizer), beam_size=1)
+    assert words == [] and score == pytest.approx(0.0, abs=1e-4)
+
+
+def test_lists_that_cannot_be_used_are_refused(tmp_path):
+    tokenizer = tokenizer_of("char")
+    with pytest.raises(InputError, match="no such lexicon"):
+        read_lexicon(tmp_path / "absent.txt", tokenizer)
+    path = tmp_path / "words.txt"
+    path.write_text("\n\n")
+    with pytest.raises(InputError, match=r"words.txt: a lexicon needs at least one word"):
+        read_lexicon(path, tokenizer)
+    path.write_text("ab\nac\n")
+    with pytest.raises(InputError, match=r"words.txt: characters outside the tokenizer: 'c' in 'ac'"):
+        read_lexicon(path, tokenizer)
+    path.write_text("ab\n\nba\n")
+    assert [word for word in read_lexicon(path, tokenizer).words if word is not None] == ["ab", "ba"]

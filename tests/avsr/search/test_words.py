@@ -1,0 +1,57 @@
+"""Words of a hypothesis: when and how surely they were said, for every kind of tokenizer."""
+
+import pytest
+import torch
+
+from avsr.data.text import KINDS, Tokenizer, train_tokenizer
+from avsr.search.words import Word, align_words
+
+TEXTS = ["set red now", "set blue", "bin red soon now", "now bin", "sober bluebin"]
+
+
+def tokenizer_of(kind: str) -> Tokenizer:
+    return train_tokenizer(TEXTS, kind, vocab_size=20 if kind in ("unigram", "bpe") else None)
+
+
+def said(tokens: list[int], vocab_size: int, probability: float) -> torch.Tensor:
+    """(T, V) log probabilities: each token for two frames after two blank ones, with that probability."""
+    probs = torch.full((4 * len(tokens), vocab_size), 0.0)
+    for index, token in enumerate(tokens):
+        probs[4 * index : 4 * index + 2, 0] = probability
+        probs[4 * index + 2 : 4 * index + 4, token] = probability
+    return (probs + (1 - probability) / vocab_size).log()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("text", TEXTS)
+def test_words_lie_where_their_tokens_were_said(kind, text):
+    tokenizer = tokenizer_of(kind)
+    tokens = tokenizer.encode(text)
+    spans = tokenizer.word_spans(tokens)
+    words = align_words(said(tokens, len(tokenizer), 0.9), tokens, tokenizer)
+    assert [word.text for word in words] == text.split()
+    for word, span in zip(words, spans, strict=True):
+        assert tokenizer.decode(tokens[span.start : span.stop]) == word.text
+        assert word.start_s == pytest.approx((4 * span.start + 2) / 25)
+        assert word.end_s == pytest.approx(4 * span.stop / 25)
+        assert word.confidence == pytest.approx(0.9 + 0.1 / len(tokenizer), abs=1e-5)
+    assert all(first.end_s <= second.start_s for first, second in zip(words, words[1:], strict=False))
+
+
+def test_what_is_hard_to_hear_is_less_sure():
+    tokenizer = tokenizer_of("word")
+    tokens = tokenizer.encode("set red now")
+    log_probs = said(tokens, len(tokenizer), 0.9)
+    log_probs[6:8] = said(tokens, len(tokenizer), 0.5)[6:8]
+    sure, unsure, sure_too = (word.confidence for word in align_words(log_probs, tokens, tokenizer))
+    assert unsure < 0.6 < 0.9 < min(sure, sure_too)
+
+
+def test_a_text_that_ctc_cannot_emit_has_no_times():
+    tokenizer = tokenizer_of("word")
+    tokens = tokenizer.encode("set set red")  # needs a blank between the first two: four frames
+    absent = [Word("set", None, None, 0.0), Word("set", None, None, 0.0), Word("red", None, None, 0.0)]
+    uniform = torch.zeros(4, len(tokenizer)).log_softmax(-1)
+    assert align_words(uniform[:3], tokens, tokenizer) == absent
+    assert [word.start_s for word in align_words(uniform, tokens, tokenizer)] == [0.0, 2 / 25, 3 / 25]
+    assert align_words(uniform, [], tokenizer) == []
