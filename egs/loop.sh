@@ -16,6 +16,7 @@ nj=2                  # processes that prepare, draw and (without a GPU) train s
 seed=0                # of the corpus, the noise, the trainings and the drawing
 datadir="$recipe/data"  # what is prepared, a folder a preset
 expdir="$recipe/exp"  # what is trained and measured, a folder a preset
+noise_files=          # folder of recorded noise (.wav, .flac); none: a test less
 dry_run=false         # true: print the commands only
 
 stages=(data noise tokenizer train recognize animate readback results demo)
@@ -26,8 +27,10 @@ test_sets=(test)             # subsets that are recognised
 animate_sets=(test)          # subsets whose speech drives the student
 audio_passes=1               # times an epoch of the audio-only recogniser goes through the corpus
 motions=(student shuffled mean static)  # the student, and the controls that must fail
-noise_kinds=(babble)
+joint_training=(trainer.lr=1.0e-3 data.augment.corrupt_share=0.3)  # lips that fail are what its gate learns of
+noise_kinds=(babble white)   # and recorded, with --noise_files
 snrs_db=(10 5 0 -5 -10)
+corruptions=(frozen blank)   # of whole clips, in every noise: what is left is what is heard
 demo_set=test                # the demo clip speaks this subset's first utterance
 student_train_sets=(train)
 
@@ -45,9 +48,9 @@ parse_options() {
       --*) name=${1#--}; name=${name//-/_} ;;
       *) fail "unexpected argument '$1' (options are --name value; see --help)" ;;
     esac
-    case " stage stop_stage preset ngpu nj seed datadir expdir dry_run ${recipe_options:-} " in
+    case " stage stop_stage preset ngpu nj seed datadir expdir noise_files dry_run ${recipe_options:-} " in
       *" $name "*) ;;
-      *) fail "unknown option --$name; options: --stage --stop_stage --preset --ngpu --nj --seed --datadir --expdir --dry_run ${recipe_options:+--${recipe_options// / --}}" ;;
+      *) fail "unknown option --$name; options: --stage --stop_stage --preset --ngpu --nj --seed --datadir --expdir --noise_files --dry_run ${recipe_options:+--${recipe_options// / --}}" ;;
     esac
     [ $# -ge 2 ] || fail "option --$name needs a value"
     printf -v "$name" '%s' "$2"
@@ -114,12 +117,23 @@ recipe_paths() {
 
 stage_data() { fail "the recipe defines no stage_data"; }
 
-stage_noise() {  # the evaluation's noise, fixed once and the same for every system; its talkers come from training
-  local set kind
+# What befalls the evaluation's sound and lips, fixed once and the same for every system; babble's talkers come from
+# training.
+stage_noise() {
+  local set kind kinds=("${noise_kinds[@]}") files=()
+  if [ -n "$noise_files" ]; then
+    mapfile -t files < <(find -L "$(realpath "$noise_files")" -type f \( -name '*.wav' -o -name '*.flac' \) | sort)
+    [ ${#files[@]} -gt 0 ] || fail "--noise_files $noise_files: no .wav or .flac below it"
+    kinds+=(recorded)
+    files=(--noise "${files[@]}")
+  fi
   for set in "${test_sets[@]}"; do
-    for kind in "${noise_kinds[@]}"; do
+    for kind in "${kinds[@]}"; do
       run avsr noise "$data/$set/manifest.jsonl" --kind "$kind" --snr_db "${snrs_db[@]}" --seed "$seed" \
-        --babble "$data/train/manifest.jsonl" --out "$data/noise/$set"
+        --babble "$data/train/manifest.jsonl" "${files[@]}" --out "$data/noise/$set"
+    done
+    for kind in "${corruptions[@]}"; do
+      run avsr corrupt "$data/$set/manifest.jsonl" --kind "$kind" --severity 1 --seed "$seed" --out "$data/corruption/$set"
     done
   done
 }
@@ -128,21 +142,23 @@ stage_tokenizer() {
   run avsr tokenizer "$data/train/manifest.jsonl" "$data/valid/manifest.jsonl" --kind "$token_kind" --out "$data/tokenizer.model"
 }
 
-# An audio-only, a visual-only and an audio-visual recogniser, and the student; side by side where there is no GPU.
+# An audio-only and a visual-only recogniser, then one of both that starts from them, and the student; side by side
+# where there is no GPU.
 stage_train() {
-  train_recognizer av
   train_recognizer v
-  train_student
   train_recognizer a
+  together
+  train_recognizer av "init=[$exp/recognizer_a/checkpoint,$exp/recognizer_v/checkpoint]" "${joint_training[@]}"
+  train_student
   together
 }
 
 train_recognizer() {
-  local modality=$1 manifests="$data/train/manifest.jsonl"
+  local modality=$1 manifests="$data/train/manifest.jsonl"; shift
   if [ "$modality" = a ]; then manifests=$(printf "$manifests,%.0s" $(seq "$audio_passes")); manifests=${manifests%,}; fi
   beside "$exp/log/recognizer_$modality.log" train avsr "$recipe/conf/recognizer.yaml" \
     "recognizer.modalities=$modality" "out=$exp/recognizer_$modality" "data.tokenizer=$data/tokenizer.model" \
-    "data.train=[$manifests]" "data.valid=[$data/valid/manifest.jsonl]"
+    "data.train=[$manifests]" "data.valid=[$data/valid/manifest.jsonl]" "$@"
 }
 
 train_student() {
@@ -155,7 +171,8 @@ train_student() {
 stage_recognize() {
   local set
   for set in "${test_sets[@]}"; do
-    run python -m benchmarks.recognizer "$data/$set/manifest.jsonl" --noise "$data/noise/$set" --nj "$nj" \
+    run python -m benchmarks.recognizer "$data/$set/manifest.jsonl" --noise "$data/noise/$set" \
+      --corruptions "$data/corruption/$set" --cross --nj "$nj" \
       --system "A=$exp/recognizer_a/checkpoint:a" --system "V=$exp/recognizer_v/checkpoint:v" \
       --system "AV=$exp/recognizer_av/checkpoint:av" --out "$exp/recognizer/$set"
   done

@@ -12,6 +12,7 @@ test_sets=(test_unseen)     # test_seen is made too: known speakers, new sentenc
 animate_sets=(test_unseen)
 student_train_sets=(train open_train)
 demo_set=open_test
+audio_passes=2              # sound alone takes more passes than lips to converge, and cheaper ones
 
 stage_data() { run talking3d corpus mini --out "$data" --preset "$preset" --seed "$seed" --nj "$nj"; }
 
