@@ -64,9 +64,7 @@ class RecognizerConfig(ViewConfig):
     def view_frames(self) -> tuple[int, int] | None:
         """Video frames before and after its own that a frame's posteriors depend on; None where they depend on all."""
         hears = "a" in self.modalities
-        if self.attention is None or (hears and self.statistics is None) or self.encoder == "transformer":
-            return None
-        if hears and self.audio_frontend not in LOG_MEL_KINDS:
+        if self.attention is None or (hears and self.statistics is None):
             return None
         views = [audio_view(self.statistics)] if hears else []
         views += [(CONTEXT_FRAMES // 2, CONTEXT_FRAMES // 2)] if "v" in self.modalities else []
@@ -78,6 +76,13 @@ class RecognizerConfig(ViewConfig):
         super().__post_init__()
         if self.modalities not in STREAMS:
             raise InputError(f"unknown modalities {self.modalities!r}; expected a, v or av")
+        if self.attention is not None and self.encoder == "transformer":
+            raise InputError("the transformer attends to all frames: leave attention_past and attention_future null")
+        if self.statistics is not None and self.audio_frontend not in LOG_MEL_KINDS:
+            raise InputError(
+                "statistics_past_s and statistics_future_s bound how log-mel is normalised, which "
+                f"{self.audio_frontend} does not have: leave them null"
+            )
         if self.layers < 1 or self.stream_layers < 0:
             raise InputError(
                 f"a recogniser needs layers >= 1 and stream_layers >= 0, got {self.layers}, {self.stream_layers}"

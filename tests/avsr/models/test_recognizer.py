@@ -218,6 +218,11 @@ def test_streams_that_are_not_there_are_named():
         ({"layers": 0}, "layers >= 1 and stream_layers >= 0, got 0, 0"),
         ({"stream_ctc_weight": 0.3}, "stream_ctc_weight needs streams with encoders of their own"),
         ({"fusion": "sum"}, "unknown fusion 'sum'"),
+        ({"encoder": "transformer", "attention_past": 5, "attention_future": 1}, "transformer attends to all frames"),
+        (
+            {"audio_frontend": "resnet1d", "statistics_past_s": 1.0, "statistics_future_s": 0.2},
+            "resnet1d does not have",
+        ),
     ],
 )
 def test_settings_that_make_no_model_are_refused(change, message):
