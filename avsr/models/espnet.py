@@ -7,6 +7,7 @@ Letters: B batch, T encoder frames, U tokens, D width.
 """
 
 import contextlib
+import copy
 import io
 from collections.abc import Iterator
 
@@ -336,3 +337,36 @@ def espnet_beam_search(
         pre_beam_score_key="full" if pre_beam and ctc_weight < 1.0 else None,
     )
     return [([token for token in one.yseq.tolist() if token != eos], float(one.score)) for one in search(encoded)]
+
+
+def espnet_asr_model(
+    encoder: PaddedEncoder, decoder: nn.Module, ctc: nn.Module, ctc_weight: float, label_smoothing: float
+) -> nn.Module:
+    """ESPnet's own model of copies of these parts, its encoder as ESPnet has it; training is compared with it.
+
+    Called with features (B, T, D), their lengths, tokens (B, U) padded with -1 and theirs, it returns the loss first.
+    """
+    with _espnet():
+        from espnet2.asr.espnet_model import ESPnetASRModel
+
+    own = copy.deepcopy(encoder.encoder)
+    for module in own.modules():
+        module._forward_pre_hooks.clear()
+    vocab_size = decoder.output_layer.out_features
+    return ESPnetASRModel(
+        vocab_size=vocab_size,
+        token_list=[str(token) for token in range(vocab_size)],
+        frontend=None,
+        specaug=None,
+        normalize=None,
+        preencoder=None,
+        encoder=own,
+        postencoder=None,
+        decoder=copy.deepcopy(decoder),
+        ctc=copy.deepcopy(ctc),
+        joint_network=None,
+        ctc_weight=ctc_weight,
+        lsm_weight=label_smoothing,
+        report_cer=False,
+        report_wer=False,
+    )

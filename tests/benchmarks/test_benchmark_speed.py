@@ -11,14 +11,14 @@ from avsr.media.audio import write_wav
 from avsr.media.timing import FPS
 from avsr.models.recognizer import Recognizer, RecognizerConfig
 from benchmarks.speed import avsr as decoding
-from benchmarks.speed import generator, hour, paths
+from benchmarks.speed import generator, hour, paths, training
 from benchmarks.speed.__main__ import benchmarks, main
 from talking3d.face.motion import Motion
 from talking3d.face.template import FaceTemplate
 
 
 def test_each_module_is_a_benchmark():
-    assert {"avsr", "generator", "hour", "paths", "render"} <= set(benchmarks())
+    assert {"avsr", "generator", "hour", "paths", "render", "training"} <= set(benchmarks())
     for name, module in benchmarks().items():
         assert callable(module.measure) and callable(module.table) and f"benchmarks.speed {name}" in module.__doc__
 
@@ -66,7 +66,9 @@ def test_rates_as_a_table(capsys, monkeypatch, tmp_path):
     assert json.loads((tmp_path / "paths.json").read_text())["read lip crops"] == 4000
 
 
-def test_ways_of_decoding_side_by_side(tmp_path, capsys):
+@pytest.fixture
+def checkpoint_and_manifest(tmp_path) -> list[str]:
+    """As options: a tiny recogniser of sound, and three utterances."""
     rows = []
     for index, seconds in enumerate((0.5, 0.3, 0.4)):
         write_wav(tmp_path / f"{index}.wav", generator.speech(seconds))
@@ -77,8 +79,11 @@ def test_ways_of_decoding_side_by_side(tmp_path, capsys):
     tiny = {"modalities": "a", "dim": 8, "layers": 1, "heads": 2, "ff_dim": 8, "kernel": 3, "decoder_ff_dim": 8}
     model = Recognizer(RecognizerConfig(vocab_size=len(tokenizer), **tiny))
     model.save_pretrained(tmp_path / "checkpoint", tokenizer)
-    given = ["avsr", "--checkpoint", str(tmp_path / "checkpoint"), "--manifest", str(tmp_path / "manifest.jsonl")]
-    out = tmp_path / "avsr.json"
+    return ["--checkpoint", str(tmp_path / "checkpoint"), "--manifest", str(tmp_path / "manifest.jsonl")]
+
+
+def test_ways_of_decoding_side_by_side(checkpoint_and_manifest, tmp_path, capsys):
+    given, out = ["avsr", *checkpoint_and_manifest], tmp_path / "avsr.json"
     assert main([*given, "--batches", "1", "2", "--repeats", "1", "--beam_size", "4", "--json", str(out)]) == 0
     found = json.loads(out.read_text())
     rows = {(row["way"], row["batch"]): row for row in found["rows"]}
@@ -91,6 +96,20 @@ def test_ways_of_decoding_side_by_side(tmp_path, capsys):
     assert f"| {ratio:.1f} | 100.0% |" in capsys.readouterr().out
     assert main([*given, "--batches", "0"]) == 2
     assert "error: --utterances, --batches and --repeats must be above 0" in capsys.readouterr().err
+
+
+def test_training_beside_espnets_model(checkpoint_and_manifest, tmp_path, capsys):
+    given, out = ["training", *checkpoint_and_manifest], tmp_path / "training.json"
+    assert main([*given, "--batches", "1", "3", "--repeats", "1", "--json", str(out)]) == 0
+    found = json.loads(out.read_text())
+    seconds = {(row["way"], row["batch"]): row["seconds"] for row in found["rows"]}
+    assert set(seconds) == {(way, batch) for way in (training.OURS, training.ESPNET) for batch in (1, 3)}
+    losses = [found["losses"][way]["ctc"] for way in (training.OURS, training.ESPNET)]
+    assert losses[0] == pytest.approx(losses[1], rel=1e-4) and losses[0] > 0
+    ratio = seconds[training.ESPNET, 3] / seconds[training.OURS, 3]
+    assert f"| {training.OURS} | 3 | {3 / seconds[training.OURS, 3]:.1f} | {ratio:.2f} |" in capsys.readouterr().out
+    assert main([*given, "--repeats", "0"]) == 2
+    assert "error: --batches and --repeats must be above 0" in capsys.readouterr().err
 
 
 def test_speech_to_motion_side_by_side(tmp_path, capsys, monkeypatch):
