@@ -25,7 +25,7 @@ stages=(data noise tokenizer train recognize animate readback results demo)
 token_kind=word              # char | word | unigram | bpe
 test_sets=(test)             # subsets that are recognised
 animate_sets=(test)          # subsets whose speech drives the student
-audio_passes=1               # times an epoch of the audio-only recogniser goes through the corpus
+stream_passes=2              # times an epoch of a recogniser of one stream goes through the corpus
 motions=(student shuffled mean static)  # the student, and the controls that must fail
 joint_training=(trainer.lr=1.0e-3 data.augment.corrupt_share=0.3)  # lips that fail are what its gate learns of
 noise_kinds=(babble white)   # and recorded, with --noise_files
@@ -142,20 +142,20 @@ stage_tokenizer() {
   run avsr tokenizer "$data/train/manifest.jsonl" "$data/valid/manifest.jsonl" --kind "$token_kind" --out "$data/tokenizer.model"
 }
 
-# An audio-only and a visual-only recogniser, then one of both that starts from them, and the student; side by side
-# where there is no GPU.
+# An audio-only and a visual-only recogniser and the student, side by side where there is no GPU; then a recogniser of
+# both streams that starts from these two.
 stage_train() {
   train_recognizer v
   train_recognizer a
+  train_student
   together
   train_recognizer av "init=[$exp/recognizer_a/checkpoint,$exp/recognizer_v/checkpoint]" "${joint_training[@]}"
-  train_student
   together
 }
 
 train_recognizer() {
   local modality=$1 manifests="$data/train/manifest.jsonl"; shift
-  if [ "$modality" = a ]; then manifests=$(printf "$manifests,%.0s" $(seq "$audio_passes")); manifests=${manifests%,}; fi
+  if [ "$modality" != av ]; then manifests=$(printf "$manifests,%.0s" $(seq "$stream_passes")); manifests=${manifests%,}; fi
   beside "$exp/log/recognizer_$modality.log" train avsr "$recipe/conf/recognizer.yaml" \
     "recognizer.modalities=$modality" "out=$exp/recognizer_$modality" "data.tokenizer=$data/tokenizer.model" \
     "data.train=[$manifests]" "data.valid=[$data/valid/manifest.jsonl]" "$@"

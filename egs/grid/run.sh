@@ -14,7 +14,6 @@ token_kind=word
 test_sets=(test)
 animate_sets=(test)
 demo_set=test
-audio_passes=2               # sound alone takes more passes than lips to converge on this corpus, and cheaper ones
 
 mini_exp="$root/egs/mini/exp"
 recipe_paths() {

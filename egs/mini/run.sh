@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # The whole loop on the embedded corpus: synthetic speech, a procedural face, its drawn lips, and the recogniser that
-# reads them. Needs nothing but this checkout; makes .venv on first use. About 20 minutes on 2 cores (preset default).
+# reads them. Needs nothing but this checkout; makes .venv on first use. About 25 minutes on 2 cores (preset default).
 #
 #   egs/mini/run.sh [--stage NAME|N] [--stop_stage NAME|N] [--preset smoke|default|full] [--ngpu N] [--nj N] ...
 #
@@ -12,7 +12,6 @@ test_sets=(test_unseen)     # test_seen is made too: known speakers, new sentenc
 animate_sets=(test_unseen)
 student_train_sets=(train open_train)
 demo_set=open_test
-audio_passes=2              # sound alone takes more passes than lips to converge, and cheaper ones
 
 stage_data() { run talking3d corpus mini --out "$data" --preset "$preset" --seed "$seed" --nj "$nj"; }
 
