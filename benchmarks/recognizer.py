@@ -205,7 +205,7 @@ def evaluate(
             "decoding": (
                 "Greedy CTC decoding."
                 if method == "greedy"
-                else f"ESPnet beam search, beam {beam_size}, CTC and attention, no language model."
+                else f"Beam search, beam {beam_size}, CTC and attention, no language model."
             ),
             "noise": {path.stem: noise_hash(read_noise_manifest(path)) for path in sorted(noises)},
             "corruptions": {path.stem: corruption_hash(read_corruption_manifest(path)) for path in sorted(corruptions)},
