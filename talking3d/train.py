@@ -27,72 +27,34 @@ from talking3d.models.syncnet3d import SyncNet3D, SyncNet3DConfig
 from talking3d.models.teacher2d import Teacher2D, Teacher2DConfig
 
 
-def _schema(model: type[BasisModel]) -> type:
-    """The schema of a model's yaml file: its own settings stand under its name."""
-    parts = {"data": MotionDataConfig, model.NAME: model.Config, "trainer": TrainerConfig}
+def _schema(name: str, own: type, data: type = MotionDataConfig, **more: tuple[type, object]) -> type:
+    """The schema of the yaml file of a model's training.
+
+    own: the config that stands under the model's name. more: further keys, each with type and default.
+    """
+    values = {"model": (str, name), "out": (str, f"exp/{name}"), **more}
+    parts = {"data": data, name: own, "trainer": TrainerConfig}
     return make_dataclass(
-        f"{model.__name__}Training",
-        [("model", str, model.NAME), ("out", str, f"exp/{model.NAME}")]
-        + [(name, part, field(default_factory=part)) for name, part in parts.items()],
+        f"{name}_training",
+        [(key, kind, default) for key, (kind, default) in values.items()]
+        + [(key, part, field(default_factory=part)) for key, part in parts.items()],
     )
 
 
-StudentTraining = _schema(Audio2Mesh)
+# batches of a sync network hold `basis_size` components of the training motion
+SYNC = _schema("syncnet3d", SyncNet3DConfig, basis_size=(int, 32))
+LIP_SYNC = _schema("syncnet2d", SyncNet2DConfig, LipDataConfig)
+TEACHER = _schema("teacher2d", Teacher2DConfig, LipDataConfig, expert=(str | None, None))  # checkpoint of a SyncNet2D
+HEAD_POSE = _schema("head_pose", HeadPoseConfig)
 
 
 @dataclass
-class Learn2TalkTraining(StudentTraining):
+class Learn2TalkTraining(_schema(Audio2Mesh.NAME, Audio2Mesh.Config)):
     """The schema of a jointly trained student's yaml file."""
 
     model: str = "learn2talk"
     out: str = "exp/learn2talk"
     learn2talk: Learn2TalkConfig = field(default_factory=Learn2TalkConfig)
-
-
-@dataclass
-class SyncTraining:
-    """The schema of a sync network's yaml file."""
-
-    model: str = "syncnet3d"
-    out: str = "exp/syncnet3d"
-    data: MotionDataConfig = field(default_factory=MotionDataConfig)
-    basis_size: int = 32  # components of the training motion that batches hold
-    syncnet3d: SyncNet3DConfig = field(default_factory=SyncNet3DConfig)
-    trainer: TrainerConfig = field(default_factory=TrainerConfig)
-
-
-@dataclass
-class LipSyncTraining:
-    """The schema of a sync network's yaml file whose lips are pictures."""
-
-    model: str = "syncnet2d"
-    out: str = "exp/syncnet2d"
-    data: LipDataConfig = field(default_factory=LipDataConfig)
-    syncnet2d: SyncNet2DConfig = field(default_factory=SyncNet2DConfig)
-    trainer: TrainerConfig = field(default_factory=TrainerConfig)
-
-
-@dataclass
-class TeacherTraining:
-    """The schema of a 2D teacher's yaml file."""
-
-    model: str = "teacher2d"
-    out: str = "exp/teacher2d"
-    data: LipDataConfig = field(default_factory=LipDataConfig)
-    expert: str | None = None  # checkpoint of a SyncNet2D; None: no sync loss
-    teacher2d: Teacher2DConfig = field(default_factory=Teacher2DConfig)
-    trainer: TrainerConfig = field(default_factory=TrainerConfig)
-
-
-@dataclass
-class HeadPoseTraining:
-    """The schema of a head motion's yaml file."""
-
-    model: str = "head_pose"
-    out: str = "exp/head_pose"
-    data: MotionDataConfig = field(default_factory=MotionDataConfig)
-    head_pose: HeadPoseConfig = field(default_factory=HeadPoseConfig)
-    trainer: TrainerConfig = field(default_factory=TrainerConfig)
 
 
 def train(config_path: str | Path, overrides: list[str], preset: str | None = None) -> Path:
@@ -105,7 +67,7 @@ def train(config_path: str | Path, overrides: list[str], preset: str | None = No
 
 def train_motion_model(new: Callable, model: type[BasisModel], config_path, overrides, preset) -> Path:
     """Train a `model` on speech with motion; `new` makes one, of its config and what `BasisModel` takes besides."""
-    config = load_config(config_path, overrides, _schema(model), preset=preset)
+    config = load_config(config_path, overrides, _schema(model.NAME, model.Config), preset=preset)
     own = getattr(config, model.NAME)
     return _train_on_motion(config, own.basis_size, partial(_new, new, own), config_path)
 
@@ -122,7 +84,7 @@ def train_learn2talk(config_path: str | Path, overrides: list[str], preset: str 
 
 def train_syncnet(config_path: str | Path, overrides: list[str], preset: str | None) -> Path:
     """Train a `SyncNet3D` on speech with motion."""
-    config = load_config(config_path, overrides, SyncTraining, preset=preset)
+    config = load_config(config_path, overrides, SYNC, preset=preset)
 
     def build(data: StudentData, template: FaceTemplate) -> SyncNet3D:
         return SyncNet3D(config.syncnet3d, template, data.basis[:, template.region("lips")])
@@ -132,20 +94,20 @@ def train_syncnet(config_path: str | Path, overrides: list[str], preset: str | N
 
 def train_lip_syncnet(config_path: str | Path, overrides: list[str], preset: str | None) -> Path:
     """Train a `SyncNet2D` on speech with lips."""
-    config = load_config(config_path, overrides, LipSyncTraining, preset=preset)
+    config = load_config(config_path, overrides, LIP_SYNC, preset=preset)
     return _train_on_lips(config, lambda: SyncNet2D(config.syncnet2d), config_path)
 
 
 def train_teacher(config_path: str | Path, overrides: list[str], preset: str | None) -> Path:
     """Train a `Teacher2D` on speech with lips."""
-    config = load_config(config_path, overrides, TeacherTraining, preset=preset)
+    config = load_config(config_path, overrides, TEACHER, preset=preset)
     expert = None if config.expert is None else SyncNet2D.from_pretrained(config.expert)
     return _train_on_lips(config, lambda: Teacher2D(config.teacher2d, expert), config_path)
 
 
 def train_head_pose(config_path: str | Path, overrides: list[str], preset: str | None) -> Path:
     """Train a `PoseVAE` on speech with head motion."""
-    config = load_config(config_path, overrides, HeadPoseTraining, preset=preset)
+    config = load_config(config_path, overrides, HEAD_POSE, preset=preset)
 
     def build(data: StudentData, template: FaceTemplate) -> PoseVAE:
         data.valid.head_poses()  # raises where one is missing

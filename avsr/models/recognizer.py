@@ -11,7 +11,6 @@ Letters: B batch, S samples, T video frames, U tokens, D width.
 
 from __future__ import annotations
 
-import tempfile
 from pathlib import Path
 
 import torch
@@ -19,7 +18,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torchaudio.functional import edit_distance
 
-from avsr.data.text import Tokenizer, load_tokenizer
+from avsr.data.text import Tokenizer
 from avsr.errors import InputError
 from avsr.models.espnet import (
     BLANK,
@@ -33,7 +32,8 @@ from avsr.models.frontends import VideoFrontend
 from avsr.models.fusion import build_fusion
 from avsr.models.recognizer_card import recognizer_card
 from avsr.models.recognizer_parts import STREAMS, RecognizerConfig, build_audio_frontend, build_stream_encoder
-from avsr.training.checkpoint import load_pretrained, load_weights, save_pretrained
+from avsr.models.tokenized import save_with_tokenizer, tokenizer_of
+from avsr.training.checkpoint import load_pretrained, load_weights
 from avsr.training.config import from_dict
 
 NAME = "recognizer"
@@ -214,17 +214,14 @@ class Recognizer(nn.Module):
 
         license: of the weights, in the Hub's names ("apache-2.0", "other", …).
         """
-        with tempfile.TemporaryDirectory() as scratch:
-            tokenizer_file = Path(scratch) / "tokenizer.model"
-            tokenizer.save(tokenizer_file)
-            save_pretrained(
-                folder,
-                name=NAME,
-                config=self.config,
-                state_dict=self.state_dict(),
-                files={"tokenizer.model": tokenizer_file},
-                card=recognizer_card(self.config, card_facts or {}, license),
-            )
+        save_with_tokenizer(
+            folder,
+            tokenizer,
+            name=NAME,
+            config=self.config,
+            state_dict=self.state_dict(),
+            card=recognizer_card(self.config, card_facts or {}, license),
+        )
 
     @classmethod
     def from_pretrained(cls, folder_or_hub_id: str | Path) -> Recognizer:
@@ -233,10 +230,5 @@ class Recognizer(nn.Module):
         config = from_dict(RecognizerConfig, checkpoint.config, f"{checkpoint.folder}/config.yaml")
         model = cls(config)
         load_weights(model, checkpoint.state_dict, str(folder_or_hub_id))
-        model.tokenizer = load_tokenizer(Path(checkpoint.folder) / "tokenizer.model")
-        if len(model.tokenizer) != config.vocab_size:
-            raise InputError(
-                f"{checkpoint.folder}: tokenizer.model has {len(model.tokenizer)} tokens and the model "
-                f"{config.vocab_size}; they come from different trainings"
-            )
+        model.tokenizer = tokenizer_of(checkpoint, config.vocab_size)
         return model.eval()

@@ -5,7 +5,6 @@ Letters: B utterances or texts, K hypotheses of each, U tokens, V vocabulary, D 
 
 from __future__ import annotations
 
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,10 +12,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from avsr.data.text import Tokenizer, load_tokenizer
+from avsr.data.text import Tokenizer
 from avsr.errors import InputError
 from avsr.models.espnet import IGNORE, build_language_model
-from avsr.training.checkpoint import load_pretrained, load_weights, model_card, save_pretrained
+from avsr.models.tokenized import save_with_tokenizer, tokenizer_of
+from avsr.training.checkpoint import load_pretrained, load_weights, model_card
 from avsr.training.config import from_dict
 
 NAME = "transformer_lm"
@@ -67,17 +67,14 @@ class TransformerLM(nn.Module):
 
     def save_pretrained(self, folder: str | Path, tokenizer: Tokenizer, card_facts: dict | None = None) -> None:
         """Write a checkpoint folder: weights, config, tokenizer and model card."""
-        with tempfile.TemporaryDirectory() as scratch:
-            tokenizer_file = Path(scratch) / "tokenizer.model"
-            tokenizer.save(tokenizer_file)
-            save_pretrained(
-                folder,
-                name=NAME,
-                config=self.config,
-                state_dict=self.state_dict(),
-                files={"tokenizer.model": tokenizer_file},
-                card=model_card(NAME, self.config, card_facts or {}),
-            )
+        save_with_tokenizer(
+            folder,
+            tokenizer,
+            name=NAME,
+            config=self.config,
+            state_dict=self.state_dict(),
+            card=model_card(NAME, self.config, card_facts or {}),
+        )
 
     @classmethod
     def from_pretrained(cls, folder_or_hub_id: str | Path) -> TransformerLM:
@@ -85,7 +82,7 @@ class TransformerLM(nn.Module):
         checkpoint = load_pretrained(folder_or_hub_id, expect=NAME)
         model = cls(from_dict(TransformerLMConfig, checkpoint.config, f"{checkpoint.folder}/config.yaml"))
         load_weights(model, checkpoint.state_dict, str(folder_or_hub_id))
-        model.tokenizer = load_tokenizer(Path(checkpoint.folder) / "tokenizer.model")
+        model.tokenizer = tokenizer_of(checkpoint, model.config.vocab_size)
         return model.eval()
 
 

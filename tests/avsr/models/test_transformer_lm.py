@@ -76,3 +76,11 @@ def test_what_cannot_be_trained_is_refused(tmp_path):
         TransformerLMConfig(dim=10)
     with pytest.raises(InputError, match="a language model needs a vocabulary"):
         TransformerLM(TransformerLMConfig())
+
+
+def test_a_tokenizer_of_another_training_is_refused(tmp_path):
+    tokenizer = train_tokenizer(TEXTS, "word")
+    model = TransformerLM(TransformerLMConfig(vocab_size=len(tokenizer) + 1, dim=16, heads=2, ff_dim=16, layers=1))
+    model.save_pretrained(tmp_path / "lm", tokenizer)
+    with pytest.raises(InputError, match="come from different trainings"):
+        TransformerLM.from_pretrained(tmp_path / "lm")

@@ -10,7 +10,7 @@ from avsr.errors import InputError
 from avsr.media.audio import read_audio
 from avsr.media.timing import FPS
 from talking3d.corpus.articulation import CLOSED_GAP_MM
-from talking3d.corpus.motion_dataset import UNKNOWN, MotionDataset, collate, fit_motion_basis
+from talking3d.corpus.motion_dataset import UNKNOWN, collate, fit_motion_basis
 from talking3d.face.motion import Motion
 from talking3d.face.regions import lip_aperture_mm
 from talking3d.metrics import lve_mm
@@ -22,11 +22,6 @@ TINY = Audio2MeshConfig(
         dim=16, layers=1, heads=2, ff_dim=32, kernel=5, dropout=0.0, freq_mask_bins=0, time_masks=0
     )
 )
-
-
-@pytest.fixture
-def dataset(spoken_rows):
-    return MotionDataset(spoken_rows, fit_motion_basis(spoken_rows, 8), speakers=["ann", "bob"])
 
 
 def _student(dataset, face, config=TINY):

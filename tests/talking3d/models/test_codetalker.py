@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from avsr.errors import InputError
-from talking3d.corpus.motion_dataset import MotionDataset, collate, fit_motion_basis
+from talking3d.corpus.motion_dataset import collate, fit_motion_basis
 from talking3d.generators import load_generator
 from talking3d.models.codetalker import CodeTalker, CodeTalkerConfig
 from talking3d.models.motion_prior import MotionCodecConfig, MotionPrior, MotionPriorConfig
@@ -24,11 +24,6 @@ TINY = CodeTalkerConfig(
     dropout=0.0,
     period=8,
 )
-
-
-@pytest.fixture
-def dataset(spoken_rows):
-    return MotionDataset(spoken_rows, fit_motion_basis(spoken_rows, 8), speakers=["ann", "bob"])
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from avsr.errors import InputError
-from talking3d.corpus.motion_dataset import MotionDataset, collate, fit_motion_basis
+from talking3d.corpus.motion_dataset import collate, fit_motion_basis
 from talking3d.generators import load_generator
 from talking3d.models.faceformer import FaceFormer, FaceFormerConfig
 from talking3d.models.speech_encoder import SpeechEncoderConfig
@@ -21,11 +21,6 @@ TINY = FaceFormerConfig(
     dropout=0.0,
     period=8,
 )
-
-
-@pytest.fixture
-def dataset(spoken_rows):
-    return MotionDataset(spoken_rows, fit_motion_basis(spoken_rows, 8), speakers=["ann", "bob"])
 
 
 def _model(dataset, face, config=TINY):

@@ -5,17 +5,12 @@ import pytest
 import torch
 
 from avsr.errors import InputError
-from talking3d.corpus.motion_dataset import MotionDataset, collate, fit_motion_basis
+from talking3d.corpus.motion_dataset import collate, fit_motion_basis
 from talking3d.generators import load_generator
 from talking3d.models.motion_prior import MotionCodec, MotionCodecConfig, MotionPrior, MotionPriorConfig
 
 CODEC = MotionCodecConfig(components=3, code_dim=4, codes=16, dim=16, layers=2, heads=2, ff_dim=32, kernel=5, reach=4)
 TINY = MotionPriorConfig(codec=CODEC)
-
-
-@pytest.fixture
-def dataset(spoken_rows):
-    return MotionDataset(spoken_rows, fit_motion_basis(spoken_rows, 8), speakers=["ann", "bob"])
 
 
 @pytest.fixture

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from avsr.errors import InputError
-from talking3d.corpus.motion_dataset import MotionDataset, collate, fit_motion_basis
+from talking3d.corpus.motion_dataset import collate, fit_motion_basis
 from talking3d.generators import load_generator
 from talking3d.models.selftalk import SelfTalk, SelfTalkConfig
 from talking3d.models.speech_encoder import SpeechEncoderConfig
@@ -18,11 +18,6 @@ TINY = SelfTalkConfig(
     ff_dim=32,
     dropout=0.0,
 )
-
-
-@pytest.fixture
-def dataset(spoken_rows):
-    return MotionDataset(spoken_rows, fit_motion_basis(spoken_rows, 8), speakers=["ann", "bob"])
 
 
 def _model(dataset, face):

@@ -8,16 +8,11 @@ import torch
 
 from avsr.errors import InputError
 from avsr.media.timing import samples_of
-from talking3d.corpus.motion_dataset import MotionDataset, collate, fit_motion_basis
+from talking3d.corpus.motion_dataset import collate, fit_motion_basis
 from talking3d.models.syncnet import offset_accuracy, windows
 from talking3d.models.syncnet3d import SyncNet3D, SyncNet3DConfig
 
 TINY = SyncNet3DConfig(width=24, dim=16, dropout=0.0, max_offset=4, cross_clip=20)
-
-
-@pytest.fixture
-def dataset(spoken_rows):
-    return MotionDataset(spoken_rows, fit_motion_basis(spoken_rows, 8), speakers=["ann", "bob"])
 
 
 def _network(dataset, face, config=TINY):
