@@ -92,6 +92,36 @@ def frame_labels(intervals: list[Interval], n_frames: int, inventory: dict[str, 
     return labels
 
 
+def token_frames(
+    words: list[Interval], tokens: np.ndarray, spans: list[range], n_frames: int, slack: int
+) -> np.ndarray:
+    """Frames within which each token may be said: those of its word, and `slack` more to both sides.
+
+    Args:
+        words: intervals of the text's words.
+        tokens: (U,) ids.
+        spans: positions in `tokens` of each word's, as `Tokenizer.word_spans` gives them.
+
+    Returns:
+        (U, 2) int64, first frame and the one after the last. The whole utterance for a token between words, and for
+        all where the alignment has not the text's number of words or speech is too fast to say all tokens there.
+    """
+    whole = np.tile(np.array([0, n_frames], dtype=np.int64), (len(tokens), 1))
+    if len(words) != len(spans):
+        return whole
+    frames = whole.copy()
+    for (start_s, end_s, _), span in zip(words, spans, strict=True):
+        frames[span.start : span.stop, 0] = max(0, math.floor(start_s * FPS) - slack)
+        frames[span.start : span.stop, 1] = min(n_frames, math.ceil(end_s * FPS) + slack)
+    at = -1
+    for position, (first, stop) in enumerate(frames.tolist()):
+        repeated = position > 0 and tokens[position] == tokens[position - 1]  # needs a blank between
+        at = max(at + 1 + repeated, first)
+        if at >= stop:
+            return whole
+    return frames
+
+
 def label_inventory(rows: Iterable[dict], tier: str = "words") -> dict[str, int]:
     """Number the labels of a tier over all rows that have an alignment: sorted, from 1 (0 is silence).
 

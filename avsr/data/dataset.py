@@ -12,7 +12,7 @@ import torch
 from omegaconf import MISSING
 from torch.utils.data import Dataset
 
-from avsr.data.alignment import IGNORE, frame_labels, label_inventory, read_alignment
+from avsr.data.alignment import IGNORE, frame_labels, label_inventory, read_alignment, token_frames
 from avsr.data.augment import CROP, AugmentConfig, CorruptAugment, LipAugment, NoiseAugment, centre_crop
 from avsr.data.batching import BucketBatchSampler
 from avsr.data.corrupt import corrupt_lips, corrupt_sound
@@ -37,6 +37,7 @@ class DataConfig:
     valid: list[str] = MISSING  # manifests
     tokenizer: str = MISSING  # tokenizer.model
     frame_label: str | None = None  # "words" or "phones": targets for every frame, from the alignments
+    word_slack: int | None = None  # CTC says a word within so many frames of where its alignment has it; None: anywhere
     modalities: str = "av"  # streams to read: "a", "v" or "av"; the other is left absent
     valid_noise: str | None = None  # noise manifest for validation (None: clean)
     max_frames_per_batch: int = 1600  # bound on utterances x frames of the longest
@@ -55,6 +56,7 @@ class UtteranceDataset(Dataset):
         tokenizer: encodes the texts; None: no tokens are given and texts may be absent (decoding).
         labels: label inventory for frame labels, or None.
         tier: "words" or "phones", the tier that `labels` numbers.
+        word_slack: frames by which a word's tokens may be said before or after it; None: anywhere.
         augment: augmentation of training, or None for evaluation (centre crop, no random noise).
         seed: of the augmentation.
         noise_lines: a noise manifest's lines, for evaluation in noise, or None.
@@ -75,6 +77,7 @@ class UtteranceDataset(Dataset):
         *,
         labels: dict[str, int] | None = None,
         tier: str | None = None,
+        word_slack: int | None = None,
         augment: AugmentConfig | None = None,
         seed: int = 0,
         noise_lines: list[dict] | None = None,
@@ -87,12 +90,14 @@ class UtteranceDataset(Dataset):
         self.rows = rows
         self.labels = labels
         self.tier = tier
+        self.word_slack = word_slack
         self.seed = seed
         self.epoch = 0
         self._cache = ArrayCache(cache_mb)
         self._audio = [row["audio"] if "a" in modalities else None for row in rows]
         self._lips = [row["lips"] if "v" in modalities else None for row in rows]
         self._tokens = [_encode(row, tokenizer) for row in rows]
+        self._spans = [[] if word_slack is None else tokenizer.word_spans(tokens.tolist()) for tokens in self._tokens]
         self._noise = None if noise_lines is None else {line["utt_id"]: line for line in noise_lines}
         self._corruption = None if corruption_lines is None else {line["utt_id"]: line for line in corruption_lines}
         for row, audio, lips in zip(rows, self._audio, self._lips, strict=True):
@@ -150,6 +155,7 @@ class UtteranceDataset(Dataset):
             "has_audio": audio is not None,
             "has_video": lips is not None,
             "tokens": self._tokens[index],
+            "token_frames": self._token_frames(index, n_frames),
             "frame_labels": self._frame_labels(row, n_frames),
         }
 
@@ -178,7 +184,18 @@ class UtteranceDataset(Dataset):
                 return np.full(n_frames, IGNORE, dtype=np.int64)
             return frame_labels(intervals, n_frames, self.labels)
 
-        return self._cache.get((row["alignment"], n_frames), read)
+        return self._cache.get(("labels", row["alignment"], n_frames), read)
+
+    def _token_frames(self, index: int, n_frames: int) -> np.ndarray:
+        row, tokens = self.rows[index], self._tokens[index]
+
+        def read() -> np.ndarray:
+            words = []
+            if self.word_slack is not None and row["alignment"] is not None:
+                words = read_alignment(row["alignment"], row["duration_s"])["words"]
+            return token_frames(words, tokens, self._spans[index], n_frames, self.word_slack or 0)
+
+        return self._cache.get(("tokens", index, n_frames), read)
 
 
 def collate(items: list[dict]) -> dict:
@@ -189,6 +206,7 @@ def collate(items: list[dict]) -> dict:
         lips (B,T,88,88) uint8, zero-padded; lengths (B,) video frames, those that cover the waveform
         has_audio, has_video (B,) bool: whether the stream is there (zeros otherwise)
         tokens (B,U) int64, padded with -1; token_lengths (B,)
+        token_frames (B,U,2) int64: first frame, and the one after the last, within which each token may be said
         frame_labels (B,T) int64, padded with -100, which also marks utterances without alignment
         utt_ids list of str
     """
@@ -201,6 +219,7 @@ def collate(items: list[dict]) -> dict:
         "has_video": torch.tensor([item["has_video"] for item in items]),
         "tokens": pad_arrays([item["tokens"] for item in items], NO_TOKEN),
         "token_lengths": torch.tensor([len(item["tokens"]) for item in items]),
+        "token_frames": pad_arrays([item["token_frames"] for item in items], 0),
         "frame_labels": pad_arrays([item["frame_labels"] for item in items], IGNORE),
     }
     return batch | {"utt_ids": [item["utt_id"] for item in items]}
@@ -226,6 +245,7 @@ def recognition_data(config: DataConfig, seed: int) -> RecognitionData:
     shared = {
         "labels": labels,
         "tier": config.frame_label,
+        "word_slack": config.word_slack,
         "seed": seed,
         "cache_mb": config.cache_mb,
         "modalities": config.modalities,

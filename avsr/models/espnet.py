@@ -19,6 +19,7 @@ from avsr.errors import InputError
 
 BLANK = 0  # ESPnet's id of the CTC blank; <sos/eos> is the last id
 IGNORE = -1  # padding of `tokens`
+UNSAID = -1e4  # logit of a token where it must not be said; -inf has no gradient
 
 
 @contextlib.contextmanager
@@ -210,10 +211,38 @@ def build_spec_augment(*, freq_masks: int, freq_width: int, time_masks: int, tim
     )
 
 
-def ctc_loss(ctc: nn.Module, encoded: Tensor, lengths: Tensor, tokens: Tensor, token_lengths: Tensor) -> Tensor:
-    """CTC loss in nats per token: encoded (B, T, D), tokens (B, U) padded with -1 -> scalar."""
-    per_utterance = ctc(encoded, lengths, tokens, token_lengths)  # ESPnet's: sum over the batch / B
-    return per_utterance * len(tokens) / token_lengths.sum()
+def ctc_loss(
+    ctc: nn.Module,
+    encoded: Tensor,
+    lengths: Tensor,
+    tokens: Tensor,
+    token_lengths: Tensor,
+    token_frames: Tensor | None = None,
+) -> Tensor:
+    """CTC loss in nats per token: encoded (B, T, D), tokens (B, U) padded with -1 -> scalar.
+
+    With `token_frames` (B, U, 2), only the paths count that say each token at or after its first frame and before its
+    second (Senior et al., 2015): an encoder that hears all says it anywhere else.
+    """
+    if token_frames is None:
+        per_utterance = ctc(encoded, lengths, tokens, token_lengths)  # ESPnet's: sum over the batch / B
+        return per_utterance * len(tokens) / token_lengths.sum()
+    logits = ctc.ctc_lo(encoded).float()
+    n_frames = logits.shape[1]
+    frames = torch.arange(n_frames, device=logits.device)[None, :, None]
+    now = (frames >= token_frames[:, None, :, 0]) & (frames < token_frames[:, None, :, 1])  # (B, T, U)
+    ids = tokens.clamp(min=0)[:, None, :].expand(-1, n_frames, -1)
+    allowed = torch.zeros_like(logits).scatter_add_(2, ids, now.to(logits.dtype)) > 0
+    allowed[:, :, BLANK] = True
+    # p(token) = p(token | allowed) p(allowed): torch's CTC gradient holds for probabilities that sum to one
+    possible = logits.masked_fill(~allowed, UNSAID)
+    in_frame = ~padding_mask(lengths, n_frames)
+    lost = (logits.logsumexp(dim=-1) - possible.logsumexp(dim=-1)).masked_select(in_frame).sum()
+    log_probs = possible.log_softmax(dim=-1).transpose(0, 1)
+    paths = functional.ctc_loss(
+        log_probs, tokens.clamp(min=0), lengths, token_lengths, reduction="sum", zero_infinity=True
+    )
+    return (paths + lost) / token_lengths.sum()
 
 
 def attention_loss(

@@ -152,13 +152,14 @@ class Recognizer(nn.Module):
         """
         config = self.config
         lengths, tokens, token_lengths = batch["lengths"], batch["tokens"], batch["token_lengths"]
+        said = tokens, token_lengths, batch.get("token_frames")
         streams = self._streams(batch)
         encoded = self._meet(streams, lengths)
         with torch.autocast(encoded.device.type, enabled=False):
-            terms = {"ctc": ctc_loss(self.ctc, encoded, lengths, tokens, token_lengths)}
+            terms = {"ctc": ctc_loss(self.ctc, encoded, lengths, *said)}
             loss = terms["ctc"]
             if config.stream_ctc_weight > 0:
-                each = [self._stream_ctc(*stream, lengths, tokens, token_lengths) for stream in streams.values()]
+                each = [self._stream_ctc(*stream, lengths, *said) for stream in streams.values()]
                 terms["stream_ctc"] = sum(each) / len(each)
                 loss = (1 - config.stream_ctc_weight) * loss + config.stream_ctc_weight * terms["stream_ctc"]
             if self.frame_head is not None:
@@ -174,11 +175,11 @@ class Recognizer(nn.Module):
             terms["ter"] = self._token_error_rate(encoded, lengths, tokens, token_lengths)
         return terms
 
-    def _stream_ctc(self, features: Tensor, has: Tensor, lengths: Tensor, tokens: Tensor, token_lengths: Tensor):
+    def _stream_ctc(self, features: Tensor, has: Tensor, *said: Tensor | None) -> Tensor:
         """CTC loss of one stream's own features, over the utterances that have it."""
         if not has.any():
             return 0.0 * features.sum()
-        return ctc_loss(self.ctc, features[has], lengths[has], tokens[has], token_lengths[has])
+        return ctc_loss(self.ctc, features[has], *(None if part is None else part[has] for part in said))
 
     def _frame_loss(self, encoded: Tensor, frame_labels: Tensor) -> Tensor:
         logits = self.frame_head(encoded).flatten(0, 1)

@@ -1,5 +1,6 @@
 """ESPnet's modules behind their one door: no padding leak, exact decoder steps, losses in nats per token."""
 
+import itertools
 import math
 
 import pytest
@@ -93,6 +94,44 @@ def test_ctc_loss_is_torchs_per_token():
             log_probs, target, lengths[index : index + 1], token_lengths[index : index + 1], reduction="sum"
         )
     assert torch.allclose(ctc_loss(ctc, encoded, lengths, tokens, token_lengths), expected / 5, atol=1e-5)
+
+
+def _loss_by_hand(ctc, encoded, lengths, tokens, token_lengths, token_frames):
+    """Minus the log of the probability of all paths that spell the tokens, each within its frames, per token."""
+    total = 0.0
+    for features, length, ids, n_tokens, frames in zip(
+        encoded, lengths.tolist(), tokens.tolist(), token_lengths.tolist(), token_frames.tolist(), strict=True
+    ):
+        log_probs = ctc.ctc_lo(features[:length]).log_softmax(-1)
+        paths = []
+        for path in itertools.product(range(log_probs.shape[-1]), repeat=length):
+            runs = [(token, [t for t, _ in run]) for token, run in itertools.groupby(enumerate(path), lambda x: x[1])]
+            said = [(token, times) for token, times in runs if token != 0]
+            if [token for token, _ in said] == ids[:n_tokens] and all(
+                first <= times[0] and times[-1] < stop
+                for (_, times), (first, stop) in zip(said, frames[:n_tokens], strict=True)
+            ):
+                paths.append(sum(log_probs[t, token] for t, token in enumerate(path)))
+        total = total - torch.stack(paths).logsumexp(0)
+    return total / token_lengths.sum()
+
+
+@pytest.mark.parametrize("whole", [True, False])
+def test_ctc_loss_counts_the_paths_that_say_each_token_within_its_frames(whole):
+    torch.manual_seed(0)
+    ctc = build_ctc(5, 8)
+    lengths, tokens, token_lengths = torch.tensor([5, 4]), torch.tensor([[2, 3, 3], [1, 2, -1]]), torch.tensor([3, 2])
+    frames = [[[0, 2], [1, 3], [2, 5]], [[0, 2], [1, 4], [0, 0]]]
+    if whole:
+        frames = [[[0, 5]] * 3, [[0, 4], [0, 4], [0, 0]]]
+    encoded = torch.randn(2, 5, 8, requires_grad=True)
+    arguments = lengths, tokens, token_lengths, torch.tensor(frames)
+    fast, slow = ctc_loss(ctc, encoded, *arguments), _loss_by_hand(ctc, encoded, *arguments)
+    assert torch.allclose(fast, slow, atol=1e-5)
+    gradients = [torch.autograd.grad(loss, [encoded, *ctc.parameters()]) for loss in (fast, slow)]
+    for ours, theirs in zip(*gradients, strict=True):
+        assert torch.allclose(ours, theirs, atol=1e-5)
+    assert torch.allclose(fast, ctc_loss(ctc, encoded, *arguments[:3]), atol=1e-5) == whole
 
 
 def test_attention_loss_does_not_depend_on_padding():
