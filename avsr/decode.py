@@ -66,6 +66,17 @@ class DecodeConfig:
         if not 0.0 <= self.ctc_weight <= 1.0:
             raise InputError(f"ctc_weight is a share between 0 and 1, got {self.ctc_weight}")
 
+    def describe(self) -> str:
+        """A sentence that says how, for a table's protocol."""
+        if self.method == "greedy":
+            return "Greedy CTC decoding."
+        weighed = f"{Path(self.lm).name}, weight {self.lm_weight:g}" if self.lm is not None else "no language model"
+        if self.method == "lexicon":
+            bonus = f", {self.word_bonus:g} for each word" if self.word_bonus != 0 else ""
+            return f"CTC beam search for words of {Path(self.lexicon).name}, beam {self.beam_size}, {weighed}{bonus}."
+        streams = "CTC alone" if self.ctc_weight == 1 else "CTC and attention"
+        return f"Beam search, beam {self.beam_size}, {streams}, {weighed}."
+
 
 @dataclass(frozen=True)
 class Hypothesis:

@@ -1,11 +1,13 @@
 """Word error of recognisers by modality, noise and SNR, and by what corrupts lips and sound.
 
-    python -m benchmarks.recognizer MANIFEST --system NAME=CHECKPOINT:MODALITY … --out DIR [--noise DIR]
-                                    [--corruptions DIR [--cross]]
+    python -m benchmarks.recognizer MANIFEST --system NAME=CHECKPOINT[,CHECKPOINT …]:MODALITY … --out DIR [--noise DIR]
+                                    [--corruptions DIR [--cross]] [--train MANIFEST …] [--method beam|lexicon|greedy …]
 
 Each system decodes each condition that it perceives: clean, every noise manifest and every corruption manifest (the
-same for every system), with --cross also every corruption in every noise. Writes
-OUT/<system>_<condition>/{hyp.jsonl,alignments.txt} and OUT/scores.json; decodings already there are kept.
+same for every system), with --cross also every corruption in every noise. A system with several checkpoints is one
+trained from several seeds: its figures pool them, intervals are over utterances. Writes
+OUT/<system>_<condition>/{hyp.jsonl,alignments.txt} (hyp_0.jsonl, hyp_1.jsonl, … of several) and OUT/scores.json;
+decodings already there are kept.
 """
 
 import argparse
@@ -13,38 +15,52 @@ import itertools
 import json
 import math
 import sys
-from collections import Counter
-from dataclasses import asdict, dataclass
+from collections import ChainMap, Counter
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+
+import numpy as np
 
 from avsr.data.corrupt import CORRUPTIONS, corruption_hash, read_corruption_manifest
 from avsr.data.manifest import read_manifest
 from avsr.data.noise import ROOM_ONLY, noise_hash, read_noise_manifest
+from avsr.data.text import normalize_text
 from avsr.decode import DecodeConfig, decode_manifest
 from avsr.errors import InputError, exit_status
-from avsr.files import read_jsonl, write_json, write_text
+from avsr.files import write_json, write_text
 from avsr.models.recognizer import Recognizer
 from avsr.parallel import worker_pool
-from avsr.score import espnet_table, score
-from avsr.significance import difference, interval, word_tally
+from avsr.score import NOTHING, Scores, espnet_table, read_texts, score
+from avsr.significance import difference, interval, pooled, word_tally
+from avsr.training.config import keep_config
 
 
 @dataclass(frozen=True)
 class System:
-    """A checkpoint under the name that the tables give it, and the streams it may use: a, v or av."""
+    """Checkpoints, one a seed, under the name that the tables give them, and the streams they may use: a, v or av."""
 
     name: str
-    checkpoint: str
+    checkpoints: tuple[str, ...]
     modality: str
 
     @classmethod
     def parse(cls, text: str) -> "System":
-        """From NAME=CHECKPOINT:MODALITY."""
+        """From NAME=CHECKPOINT[,CHECKPOINT …]:MODALITY."""
         name, separator, rest = text.partition("=")
-        checkpoint, colon, modality = rest.rpartition(":")
-        if not (name and separator and checkpoint and colon) or modality not in ("a", "v", "av"):
-            raise InputError(f"--system {text!r}: expected NAME=CHECKPOINT:MODALITY with modality a, v or av")
-        return cls(name, checkpoint, modality)
+        listed, colon, modality = rest.rpartition(":")
+        checkpoints = tuple(listed.split(","))
+        if not (name and separator and colon and all(checkpoints)) or modality not in ("a", "v", "av"):
+            raise InputError(
+                f"--system {text!r}: expected NAME=CHECKPOINT[,CHECKPOINT …]:MODALITY with modality a, v or av"
+            )
+        return cls(name, checkpoints, modality)
+
+    def hypotheses(self, condition: "Condition", out: Path) -> list[Path]:
+        """Where the texts of each of its checkpoints lie."""
+        folder = out / f"{self.name}_{condition.name}"
+        if len(self.checkpoints) == 1:
+            return [folder / "hyp.jsonl"]
+        return [folder / f"hyp_{i}.jsonl" for i in range(len(self.checkpoints))]
 
 
 @dataclass(frozen=True)
@@ -131,11 +147,11 @@ def _manifests_in(folder: str | None, command: str) -> list[Path]:
     return paths
 
 
-def _decode(job: tuple[str, System, Condition, DecodeConfig, Path]) -> None:
-    manifest, system, condition, config, hyp = job
+def _decode(job: tuple[str, str, Condition, DecodeConfig, Path]) -> None:
+    manifest, checkpoint, condition, config, hyp = job
     if hyp.is_file():
         return
-    model = Recognizer.from_pretrained(system.checkpoint)
+    model = Recognizer.from_pretrained(checkpoint)
     noise, corruption = condition.noise, condition.corruption
     decode_manifest(
         model,
@@ -152,28 +168,41 @@ def evaluate(
     systems: list[System],
     conditions: list[Condition],
     out: Path,
-    method: str,
-    beam_size: int,
+    decoding: DecodeConfig,
     n_jobs: int,
+    train: list[str] | None = None,
 ) -> dict:
-    """Decode and score every system under every condition that can change what it perceives; returns scores.json."""
-    jobs = []
-    for system, condition in itertools.product(systems, conditions):
-        if condition.perceived(system.modality) != condition:
-            continue  # a lip reader doesn't hear noise, and who only listens doesn't see what befalls the lips
-        config = DecodeConfig(method=method, beam_size=beam_size, modality=system.modality)
-        jobs.append((manifest, system, condition, config, out / f"{system.name}_{condition.name}" / "hyp.jsonl"))
+    """Decode and score every system under every condition that can change what it perceives; returns scores.json.
+
+    `decoding` holds for all systems, but for the streams they use. Speakers and words that the manifests `train` lack
+    are counted apart.
+
+    Raises InputError where `out` holds what was decoded otherwise.
+    """
+    keep_config(out / "decoding.yaml", decoding)
+    # a lip reader doesn't hear noise, and who only listens doesn't see what befalls the lips
+    measured = [(s, c) for s, c in itertools.product(systems, conditions) if c.perceived(s.modality) == c]
+    jobs = [
+        (manifest, checkpoint, condition, replace(decoding, modality=system.modality), path)
+        for system, condition in measured
+        for checkpoint, path in zip(system.checkpoints, system.hypotheses(condition, out), strict=True)
+    ]
     with worker_pool(n_jobs) as pool:
         list(pool.map(_decode, jobs))
 
     rows = read_manifest(manifest)
     refs = {row["utt_id"]: row["text"] for row in rows}
-    scored, results = {}, []
-    for _, system, condition, _, path in jobs:
-        hyps = {line["utt_id"]: line["text"] for line in read_jsonl(path)}
-        scores = scored[system.name, condition] = score(refs, hyps)
-        write_text(path.with_name("alignments.txt"), scores.alignments)
-        low, high = map(float, interval(word_tally(scores)))
+    new = None if train is None else _new_to(train, rows)
+    tallies, scored, results = {}, {}, []
+    for system, condition in measured:
+        tables = [read_texts(path) for path in system.hypotheses(condition, out)]
+        scores = _score_all(refs, tables)
+        scored[f"{Path(manifest).parent.name}/{system.name}_{condition.name}"] = scores
+        write_text(system.hypotheses(condition, out)[0].with_name("alignments.txt"), scores.alignments)
+        # (seeds, utterances, 2): a seed's utterances follow each other
+        each = word_tally(scores).reshape(len(tables), len(rows), 2)
+        tally = tallies[system.name, condition] = each.sum(axis=0)
+        low, high = map(float, interval(tally))
         results.append(
             {
                 "system": system.name,
@@ -181,18 +210,20 @@ def evaluate(
                 "wer": scores.wer,
                 "low": low,
                 "high": high,
+                "each": [float(pooled(one)) for one in each],
                 "cer": scores.cer,
                 **scores.as_dict(),
+                **({} if new is None else _apart(scores, tally, rows, *new)),
             }
         )
     paired = []
     for a, b in itertools.combinations([system for system in systems if "a" in system.modality], 2):
         for condition in conditions:
-            if not any((system.name, condition) in scored for system in (a, b)):
+            if not any((system.name, condition) in tallies for system in (a, b)):
                 continue
             # what one of them doesn't perceive leaves it with the scores of what it does
-            tallies = [word_tally(scored[system.name, condition.perceived(system.modality)]) for system in (a, b)]
-            paired.append({"condition": condition.name, "a": a.name, "b": b.name, **asdict(difference(*tallies))})
+            of_both = [tallies[system.name, condition.perceived(system.modality)] for system in (a, b)]
+            paired.append({"condition": condition.name, "a": a.name, "b": b.name, **asdict(difference(*of_both))})
     noises = {one.noise.path for one in conditions if one.noise is not None}
     corruptions = {one.corruption.path for one in conditions if one.corruption is not None}
     return {
@@ -202,30 +233,59 @@ def evaluate(
             "words": sum(len(text.split()) for text in refs.values()),
             "speakers": len({row["speaker"] for row in rows}),
             "source": ", ".join(sorted({str(row["source"]) for row in rows})),
-            "decoding": (
-                "Greedy CTC decoding."
-                if method == "greedy"
-                else f"Beam search, beam {beam_size}, CTC and attention, no language model."
-            ),
+            "decoding": decoding.describe(),
             "noise": {path.stem: noise_hash(read_noise_manifest(path)) for path in sorted(noises)},
             "corruptions": {path.stem: corruption_hash(read_corruption_manifest(path)) for path in sorted(corruptions)},
         },
         "systems": {s.name: _facts(s) for s in systems},
         "results": results,
         "paired": paired,
-        "table": espnet_table(
-            {f"{Path(manifest).parent.name}/{s}_{c.name}": value for (s, c), value in scored.items()}
-        ),
+        "table": espnet_table(scored),
     }
 
 
+def _score_all(refs: dict[str, str], tables: list[dict[str, str]]) -> Scores:
+    """Scores of several hypotheses of each utterance."""
+    numbered = [{f"{i:02d}/{utt_id}": text for utt_id, text in texts.items()} for i, texts in enumerate(tables)]
+    copies = [{f"{i:02d}/{utt_id}": text for utt_id, text in refs.items()} for i in range(len(tables))]
+    return score(dict(ChainMap(*copies)), dict(ChainMap(*numbered)))
+
+
+def _new_to(train: list[str], rows: list[dict]) -> tuple[set[str], set[str]]:
+    """Speakers and words of `rows` that the manifests of the training lack."""
+    known = [row for path in train for row in read_manifest(path)]
+    speakers = {row["speaker"] for row in rows} - {row["speaker"] for row in known}
+    words = [{word for row in of for word in normalize_text(row["text"]).split()} for of in (rows, known)]
+    return speakers, words[0] - words[1]
+
+
+def _apart(scores: Scores, tally: np.ndarray, rows: list[dict], speakers: set[str], words: set[str]) -> dict:
+    """WER of new speakers; how many of the new words, and of the others, are missed (left out or taken for others)."""
+    apart = {}
+    theirs = np.array([row["speaker"] in speakers for row in sorted(rows, key=lambda row: row["utt_id"])])
+    if theirs.any() and not theirs.all():
+        low, high = map(float, interval(tally[theirs]))
+        apart["new_speakers"] = {
+            "utterances": int(theirs.sum()), "wer": float(pooled(tally[theirs])), "low": low, "high": high
+        }  # fmt: skip
+    if words:
+        for key, counted in (
+            ("new_words", words),
+            ("known_words", {ref for ref, _ in scores.pairs} - words - {NOTHING}),
+        ):
+            said = sum(times for (ref, _), times in scores.pairs.items() if ref in counted)
+            right = sum(times for (ref, hyp), times in scores.pairs.items() if ref in counted and ref == hyp)
+            apart[key] = {"said": said, "missed": 100.0 * (1 - right / said)}
+    return apart
+
+
 def _facts(system: System) -> dict:
-    model = Recognizer.from_pretrained(system.checkpoint)
+    model = Recognizer.from_pretrained(system.checkpoints[0])
     return {
-        "checkpoint": system.checkpoint,
+        "checkpoints": list(system.checkpoints),
         "modality": system.modality,
         "parameters": sum(parameter.numel() for parameter in model.parameters()),
-        "training": training_facts(system.checkpoint),
+        "training": "; ".join(filter(None, map(training_facts, system.checkpoints))),
     }
 
 
@@ -241,18 +301,31 @@ def training_facts(checkpoint: str) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("manifest")
-    parser.add_argument("--system", action="append", required=True, metavar="NAME=CHECKPOINT:MODALITY")
+    parser.add_argument("--system", action="append", required=True, metavar="NAME=CHECKPOINT[,…]:MODALITY")
     parser.add_argument("--noise", metavar="DIR", help="folder of noise manifests")
     parser.add_argument("--corruptions", metavar="DIR", help="folder of corruption manifests")
     parser.add_argument("--cross", action="store_true", help="every corruption also in every noise")
-    parser.add_argument("--method", choices=("greedy", "beam"), default="beam")
+    parser.add_argument("--train", nargs="+", metavar="MANIFEST", help="count speakers and words new to these apart")
+    parser.add_argument("--method", choices=("greedy", "beam", "lexicon"), default="beam")
     parser.add_argument("--beam_size", type=int, default=5)
+    parser.add_argument("--lexicon", help="for the method of that name: a file with one word a line")
+    parser.add_argument("--lm", help="ARPA file (of words for the lexicon, of tokens for the beam) or trained folder")
+    parser.add_argument("--lm_weight", type=float, default=0.3)
+    parser.add_argument("--word_bonus", type=float, default=0.0, help="for each word, by lexicon")
     parser.add_argument("--nj", type=int, default=1)
     parser.add_argument("--out", type=Path, required=True)
     args = parser.parse_args()
     systems = [System.parse(text) for text in args.system]
     conditions = conditions_in(args.noise, args.corruptions, args.cross)
-    scores = evaluate(args.manifest, systems, conditions, args.out, args.method, args.beam_size, args.nj)
+    decoding = DecodeConfig(
+        method=args.method,
+        beam_size=args.beam_size,
+        lm=args.lm,
+        lm_weight=args.lm_weight,
+        lexicon=args.lexicon,
+        word_bonus=args.word_bonus,
+    )
+    scores = evaluate(args.manifest, systems, conditions, args.out, decoding, args.nj, args.train)
     write_json(args.out / "scores.json", scores)
     print(scores["table"])
 

@@ -72,6 +72,8 @@ def recognizer_section(name: str, scores: dict) -> str:
         "befalls the test.",
         *_noise_tables(scores),
         *_corruption_table(scores),
+        *_seed_table(scores),
+        *_apart_table(scores),
     ]
     if scores["paired"]:
         text += ["", "Paired bootstrap, WER points:\n", "| condition | difference | 95 % interval |", "|---|---|---|"]
@@ -129,6 +131,43 @@ def _corruption_table(scores: dict) -> list[str]:
         noise = "" if row["kind"] is None else f"{row['kind']} {_level(row)}"
         values = " | ".join(cells.get((system, row["condition"]), "") for system in systems)
         lines.append(f"| {row['corruption']} | {severity} | {noise} | {values} |")
+    return lines
+
+
+def _seed_table(scores: dict) -> list[str]:
+    """Lines of a table: each condition's WER of each seed, of systems trained from several."""
+    rows = [row for row in scores["results"] if len(row.get("each", ())) > 1]
+    if not rows:
+        return []
+    lines = [
+        "",
+        "Figures above pool the seeds' trainings. Each seed's WER:\n",
+        "| system | condition | seeds |",
+        "|---|---|---|",
+    ]
+    for row in rows:
+        lines.append(f"| {row['system']} | {row['condition']} | {', '.join(f'{wer:.1f}' for wer in row['each'])} |")
+    return lines
+
+
+def _apart_table(scores: dict) -> list[str]:
+    """Lines of a table: speakers and words that training lacked, where the test has some."""
+    rows = [row for row in scores["results"] if "new_speakers" in row or "new_words" in row]
+    if not rows:
+        return []
+    speakers = next((row["new_speakers"]["utterances"] for row in rows if "new_speakers" in row), 0)
+    words = next((row["new_words"]["said"] // len(row["each"]) for row in rows if "new_words" in row), 0)
+    lines = [
+        "",
+        f"Apart: the {speakers} utterances of speakers who are not in training, and the {words} words said in the test "
+        "that no training sentence has (missed: left out or taken for others, in %).\n",
+        "| system | condition | WER, new speakers | new words missed | other words missed |",
+        "|---|---|---|---|---|",
+    ]
+    for row in rows:
+        cells = ["" if "new_speakers" not in row else with_interval(row["new_speakers"])]
+        cells += ["" if key not in row else f"{row[key]['missed']:.1f}" for key in ("new_words", "known_words")]
+        lines.append(f"| {row['system']} | {row['condition']} | " + " | ".join(cells) + " |")
     return lines
 
 

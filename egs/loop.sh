@@ -14,6 +14,7 @@ preset=default        # smoke | default | full: the size of the corpus and of th
 ngpu=0                # GPUs; more than one goes through accelerate launch
 nj=2                  # processes that prepare, draw and (without a GPU) train side by side
 seed=0                # of the corpus, the noise, the trainings and the drawing
+seeds=                # of the recognisers' trainings, whose figures are pooled ("0 1 2"; none: the seed alone)
 datadir="$recipe/data"  # what is prepared, a folder a preset
 expdir="$recipe/exp"  # what is trained and measured, a folder a preset
 noise_files=          # folder of recorded noise (.wav, .flac); none: a test less
@@ -48,9 +49,9 @@ parse_options() {
       --*) name=${1#--}; name=${name//-/_} ;;
       *) fail "unexpected argument '$1' (options are --name value; see --help)" ;;
     esac
-    case " stage stop_stage preset ngpu nj seed datadir expdir noise_files dry_run ${recipe_options:-} " in
+    case " stage stop_stage preset ngpu nj seed seeds datadir expdir noise_files dry_run ${recipe_options:-} " in
       *" $name "*) ;;
-      *) fail "unknown option --$name; options: --stage --stop_stage --preset --ngpu --nj --seed --datadir --expdir --noise_files --dry_run ${recipe_options:+--${recipe_options// / --}}" ;;
+      *) fail "unknown option --$name; options: --stage --stop_stage --preset --ngpu --nj --seed --seeds --datadir --expdir --noise_files --dry_run ${recipe_options:+--${recipe_options// / --}}" ;;
     esac
     [ $# -ge 2 ] || fail "option --$name needs a value"
     printf -v "$name" '%s' "$2"
@@ -62,6 +63,8 @@ parse_options() {
   for count in "ngpu $ngpu" "nj $nj" "seed $seed"; do
     case "${count#* }" in ''|*[!0-9]*) fail "--${count% *} takes a whole number, not '${count#* }'" ;; esac
   done
+  seeds=${seeds:-$seed}
+  case "$seeds" in *[!0-9\ ]*) fail "--seeds takes whole numbers with blanks between, not '$seeds'" ;; esac
   [ "$nj" -ge 1 ] || fail "--nj takes 1 or more, not '$nj'"
 }
 
@@ -145,20 +148,43 @@ stage_tokenizer() {
 # An audio-only and a visual-only recogniser and the student, side by side where there is no GPU; then a recogniser of
 # both streams that starts from these two.
 stage_train() {
-  train_recognizer v
-  train_recognizer a
+  for_seeds train_recognizer v
+  for_seeds train_recognizer a
   train_student
   together
-  train_recognizer av "init=[$exp/recognizer_a/checkpoint,$exp/recognizer_v/checkpoint]" "${joint_training[@]}"
+  for_seeds train_joint
   together
 }
 
+# for_seeds COMMAND...: the command with each of --seeds as its seed.
+for_seeds() {
+  local seed first=$seed
+  for seed in $seeds; do "$@"; done
+}
+
+# recognizer_of MODALITY: the folder of the recogniser of this seed; the recipe's own seed's has no number.
+recognizer_of() {
+  if [ "$seed" = "${first:-$seed}" ]; then echo "$exp/recognizer_$1"; else echo "$exp/recognizer_$1_$seed"; fi
+}
+
+train_joint() {
+  train_recognizer av "init=[$(recognizer_of a)/checkpoint,$(recognizer_of v)/checkpoint]" "${joint_training[@]}"
+}
+
 train_recognizer() {
-  local modality=$1 manifests="$data/train/manifest.jsonl"; shift
+  local modality=$1 manifests="$data/train/manifest.jsonl" out; shift
+  out=$(recognizer_of "$modality")
   if [ "$modality" != av ]; then manifests=$(printf "$manifests,%.0s" $(seq "$stream_passes")); manifests=${manifests%,}; fi
-  beside "$exp/log/recognizer_$modality.log" train avsr "$recipe/conf/recognizer.yaml" \
-    "recognizer.modalities=$modality" "out=$exp/recognizer_$modality" "data.tokenizer=$data/tokenizer.model" \
+  beside "$exp/log/$(basename "$out").log" train avsr "$recipe/conf/recognizer.yaml" \
+    "recognizer.modalities=$modality" "out=$out" "data.tokenizer=$data/tokenizer.model" \
     "data.train=[$manifests]" "data.valid=[$data/valid/manifest.jsonl]" "$@"
+}
+
+# system NAME MODALITY: NAME=CHECKPOINT,...:MODALITY of all seeds.
+system() {
+  local folders
+  folders=$(for_seeds recognizer_of "$2" | sed 's#$#/checkpoint#' | paste -sd,)
+  echo "$1=$folders:$2"
 }
 
 train_student() {
@@ -171,11 +197,15 @@ train_student() {
 stage_recognize() {
   local set
   for set in "${test_sets[@]}"; do
-    run python -m benchmarks.recognizer "$data/$set/manifest.jsonl" --noise "$data/noise/$set" \
-      --corruptions "$data/corruption/$set" --cross --nj "$nj" \
-      --system "A=$exp/recognizer_a/checkpoint:a" --system "V=$exp/recognizer_v/checkpoint:v" \
-      --system "AV=$exp/recognizer_av/checkpoint:av" --out "$exp/recognizer/$set"
+    recognize "$set" "$set" --corruptions "$data/corruption/$set" --cross
   done
+}
+
+# recognize SET NAME [OPTION...]: word errors of all systems on a subset, clean and in noise, under a name of their own.
+recognize() {
+  local set=$1 name=$2; shift 2
+  run python -m benchmarks.recognizer "$data/$set/manifest.jsonl" --noise "$data/noise/$set" --nj "$nj" \
+    --system "$(system A a)" --system "$(system V v)" --system "$(system AV av)" --out "$exp/recognizer/$name" "$@"
 }
 
 # Motion for each subset's speech, by the student and as controls, then its lips drawn.

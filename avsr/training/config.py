@@ -87,8 +87,8 @@ def keep_config(path: str | Path, config: Any, may_change: Sequence[str] = ()) -
         ]
         if differing:
             raise InputError(
-                f"{path.parent} was trained under another config: {'; '.join(differing)}. "
-                "Restore the values to resume, or train into another folder"
+                f"{path.parent} was made under another config: {'; '.join(differing)}. "
+                "Restore the values to go on there, or choose another folder"
             )
         if before == now:
             return

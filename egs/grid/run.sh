@@ -30,6 +30,13 @@ stage_data() {
   done
 }
 
+# Word error without any language model, and where only sentences of GRID's grammar may be understood.
+stage_recognize() {
+  recognize test test --corruptions "$data/corruption/test" --cross
+  run python "$recipe/local/grammar.py" "$recipe/conf/grammar.txt" --out "$data/grammar.arpa"
+  recognize test test_grammar --lm "$data/grammar.arpa" --lm_weight 1
+}
+
 # GRID has no 3D motion: the student is the embedded corpus's, trained there if it isn't yet, and so is the reader of
 # drawn lips that stands beside this recipe's reader of filmed ones.
 train_student() {

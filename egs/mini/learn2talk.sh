@@ -13,7 +13,6 @@
 stages=(experts students animate ablation results)
 stage=experts
 stop_stage=results
-recipe_options=seeds
 seeds="0 1 2"                  # of the systems' trainings; expert, judge, lip readers and motion prior have one
 animate_sets=(test_unseen)
 systems=(student faceformer codetalker selftalk sync reading learn2talk)

@@ -6,11 +6,13 @@ import pytest
 from avsr.data.corrupt import corruption_hash, make_corruption_manifest, write_corruption_manifest
 from avsr.data.manifest import write_manifest
 from avsr.data.noise import make_noise_manifest, noise_hash, write_noise_manifest
+from avsr.decode import DecodeConfig
 from avsr.errors import InputError
 from avsr.files import write_jsonl
 from avsr.media.audio import write_wav
 from benchmarks import recognizer
 from benchmarks.recognizer import Condition, System, conditions_in, evaluate
+from benchmarks.report import recognizer_section
 
 ROWS = [
     {"utt_id": f"u{i}", "speaker": f"s{i % 2}", "text": text, "source": "filmed", "duration_s": 1.0}
@@ -37,9 +39,10 @@ ROWS_WITH_SOUND = [row | {"audio": f"{row['utt_id']}.wav"} for row in ROWS]
 
 
 def test_system_is_parsed_and_bad_ones_named():
-    assert System.parse("AV=exp/av:checkpoint:av") == System("AV", "exp/av:checkpoint", "av")
-    for text in ("exp/av", "A=exp/a", "A=exp/a:x", "=exp/a:a"):
-        with pytest.raises(InputError, match="expected NAME=CHECKPOINT:MODALITY"):
+    assert System.parse("AV=exp/av:checkpoint:av") == System("AV", ("exp/av:checkpoint",), "av")
+    assert System.parse("A=exp/a,exp/b:a") == System("A", ("exp/a", "exp/b"), "a")
+    for text in ("exp/av", "A=exp/a", "A=exp/a:x", "=exp/a:a", "A=exp/a,:a"):
+        with pytest.raises(InputError, match="expected NAME=CHECKPOINT.*:MODALITY"):
             System.parse(text)
 
 
@@ -97,9 +100,9 @@ def test_each_system_decodes_what_it_perceives_and_is_compared_in_all(folders, t
     monkeypatch.setattr(recognizer, "worker_pool", lambda n_jobs: contextlib.nullcontext(InProcess))
     monkeypatch.setattr(recognizer, "_facts", lambda system: {})
     monkeypatch.setattr(recognizer.Recognizer, "from_pretrained", lambda path: None)
-    systems = [System(modality.upper(), "checkpoint", modality) for modality in ("a", "v", "av")]
+    systems = [System(modality.upper(), ("checkpoint",), modality) for modality in ("a", "v", "av")]
     conditions = conditions_in(*folders, cross=True)
-    arguments = (str(tmp_path / "m.jsonl"), systems, conditions, tmp_path / "out", "greedy", 1, 1)
+    arguments = (str(tmp_path / "m.jsonl"), systems, conditions, tmp_path / "out", DecodeConfig(method="greedy"), 1)
     scores = evaluate(*arguments)
 
     lips, sound = ["blank_1", "frozen_0.5", "frozen_1"], ["room", "white_10dB", "white_0dB", "white_-5dB"]
@@ -138,3 +141,37 @@ def test_each_system_decodes_what_it_perceives_and_is_compared_in_all(folders, t
 
     n_asked = len(asked)
     assert evaluate(*arguments) == scores and len(asked) == n_asked  # what is decoded is kept
+    with pytest.raises(InputError, match="method was 'greedy' and is now 'beam'.* choose another folder"):
+        evaluate(*arguments[:4], DecodeConfig(), 1)
+
+
+def test_seeds_are_pooled_and_new_speakers_and_words_counted_apart(tmp_path, monkeypatch):
+    """Texts are there already, so nothing is decoded."""
+    write_wav(tmp_path / "u.wav", np.ones(100))
+    rows = [row | {"audio": str(tmp_path / "u.wav"), "speaker": f"s{i // 2}"} for i, row in enumerate(ROWS)]
+    write_manifest(tmp_path / "m.jsonl", rows)
+    write_manifest(tmp_path / "train.jsonl", [rows[0] | {"text": "set red bin now lay at"}])
+    texts = [["set red", "bin blue", "now", "lay at c"], ["set set", "bin red", "now now", "lay at b"]]
+    for i, said in enumerate(texts):
+        lines = [{"utt_id": row["utt_id"], "text": text} for row, text in zip(rows, said, strict=True)]
+        write_jsonl(tmp_path / f"out/A_clean/hyp_{i}.jsonl", lines)
+    monkeypatch.setattr(recognizer, "_facts", lambda system: {})
+    systems = [System("A", ("one", "two"), "a")]
+    scores = evaluate(
+        str(tmp_path / "m.jsonl"),
+        systems,
+        [Condition()],
+        tmp_path / "out",
+        DecodeConfig(),
+        1,
+        [str(tmp_path / "train.jsonl")],
+    )
+    (row,) = scores["results"]
+    assert row["wer"] == pytest.approx(100 * (1 + 3) / 16) and row["each"] == pytest.approx([100 / 8, 300 / 8])
+    assert row["word"]["snt"] == 8 and 0 <= row["low"] < row["wer"] < row["high"]
+    assert row["new_speakers"]["utterances"] == 2
+    assert row["new_speakers"]["wer"] == pytest.approx(100 * (1 + 1) / 8)  # u2 and u3
+    assert row["new_words"] == {"said": 4, "missed": pytest.approx(50)}  # blue and b, twice each
+    assert row["known_words"] == {"said": 12, "missed": pytest.approx(100 / 12)}
+    page = recognizer_section("m", scores | {"systems": {"A": {"parameters": 1, "training": "none"}}})
+    assert "| A | clean | 12.5, 37.5 |" in page and "| 50.0 | 8.3 |" in page

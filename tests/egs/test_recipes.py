@@ -2,7 +2,9 @@
 
 import importlib.util
 import json
+import math
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -10,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from avsr.errors import InputError
+from avsr.lm import load_ngram
 
 ROOT = Path(__file__).resolve().parents[2]
 RECIPES = ["mini", "grid"]
@@ -120,22 +123,22 @@ def test_a_command_that_fails_beside_others_ends_the_recipe_and_them(tmp_path):
     assert "sleep 987" not in subprocess.run(["ps", "ax", "-o", "args"], capture_output=True, text=True).stdout
 
 
-def grid_data():
-    spec = importlib.util.spec_from_file_location("grid_data", ROOT / "egs" / "grid" / "local" / "data.py")
+def grid_local(name):
+    spec = importlib.util.spec_from_file_location(f"grid_{name}", ROOT / "egs" / "grid" / "local" / f"{name}.py")
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
 
 
 def test_grid_split_is_fixed_and_covers_the_rule():
-    data = grid_data()
+    data = grid_local("data")
     listed = data.read_split(ROOT / "egs" / "grid" / "conf" / "split.tsv")
     assert {s: list(listed.values()).count(s) for s in data.SUBSETS} == {"train": 697, "valid": 45, "test": 108}
     assert all(data.subset_of(utt_id, {}) == subset for utt_id, subset in listed.items())
 
 
 def test_grid_layout_becomes_rows_and_drops_are_named(tmp_path):
-    data = grid_data()
+    data = grid_local("data")
     for name in ("s1/bbaf2n.mpg", "s1/lwbf3s.mpg"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).touch()
@@ -150,6 +153,38 @@ def test_grid_layout_becomes_rows_and_drops_are_named(tmp_path):
     (tmp_path / "split.tsv").write_text("s1_bbaf2n\ttraining\n")
     with pytest.raises(InputError, match=r"split\.tsv:1: expected 'utt_id<TAB>train\|valid\|test'"):
         data.read_split(tmp_path / "split.tsv")
+
+
+def test_seeds_are_trained_and_recognised_together(tmp_path):
+    done = run_recipe("mini", "--dry_run", "true", "--expdir", "e", "--seed", "1", "--seeds", "1 2", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    lines = done.stdout.splitlines()
+    trained = [line for line in lines if "recognizer.yaml" in line]
+    outs = [re.search(r"/recognizer_(\w+) ", line)[1] for line in trained]
+    assert outs == ["v", "v_2", "a", "a_2", "av", "av_2"]
+    assert [line.split("trainer.seed=")[1].strip() for line in trained] == ["1", "2"] * 3
+    assert "recognizer_a_2/checkpoint" in trained[-1] and "recognizer_v_2/checkpoint" in trained[-1]
+    (recognized,) = (line for line in lines if "benchmarks.recognizer" in line)
+    assert "/recognizer_av/checkpoint" in recognized and "/recognizer_av_2/checkpoint:av" in recognized
+    done = run_recipe("mini", "--dry_run", "true", "--seeds", "1,2", cwd=tmp_path)
+    assert done.returncode == 2 and "error: --seeds takes whole numbers with blanks between" in done.stderr
+
+
+def test_grids_grammar_leads_from_slot_to_slot(tmp_path):
+    grammar = grid_local("grammar")
+    slots = [line.split() for line in (ROOT / "egs/grid/conf/grammar.txt").read_text().splitlines()]
+    assert [len(words) for words in slots] == [4, 4, 4, 25, 10, 4]
+    grammar.grammar_model(slots).save(tmp_path / "grammar.arpa")
+    model = load_ngram(tmp_path / "grammar.arpa")
+    words = ["place", "red", "at", "g", "nine", "now"]
+    sentence = sum(model.log_prob(word, words[:i]) for i, word in enumerate([*words, model.END]))
+    assert sentence == pytest.approx(-math.log(4 * 4 * 4 * 25 * 10 * 4), abs=1e-4)
+    for word, history in (("red", []), ("at", ["place"]), (model.END, ["place"]), ("nowhere", ["place"])):
+        assert model.log_prob(word, history) < -200
+    with pytest.raises(InputError, match="'at' is in the grammar twice"):
+        grammar.grammar_model([["at"], ["by", "at"]])
+    with pytest.raises(InputError, match="each with at least one word"):
+        grammar.grammar_model([["at"], []])
 
 
 def test_the_small_loop_runs_and_the_student_learns(tmp_path):

@@ -3,7 +3,14 @@
 import numpy as np
 import pytest
 
-from avsr.data.alignment import frame_labels, label_inventory, read_alignment, read_grid_align, write_alignment
+from avsr.data.alignment import (
+    frame_labels,
+    label_inventory,
+    read_alignment,
+    read_grid_align,
+    token_frames,
+    write_alignment,
+)
 from avsr.errors import InputError
 
 WORDS = [(0.1, 0.5, "bin"), (0.5, 0.52, "at"), (0.9, 1.4, "blue")]
@@ -72,6 +79,27 @@ def test_frame_labels_are_those_of_a_loop_over_centres():
 def test_labels_never_heard_in_training_are_ignored():
     labels = frame_labels([(0.0, 0.08, "new"), (0.08, 0.12, "bin")], 4, {"bin": 1})
     assert labels.tolist() == [-100, -100, 1, 0]
+
+
+def test_a_words_tokens_may_be_said_within_it_and_the_slack():
+    words = [(0.1, 0.2, "ab"), (0.5, 0.64, "c")]  # frames 2.5 to 5 and 12.5 to 16
+    tokens, spans = np.array([4, 5, 1, 6]), [range(0, 2), range(3, 4)]
+    frames = token_frames(words, tokens, spans, n_frames=20, slack=0)
+    assert frames.tolist() == [[2, 5], [2, 5], [0, 20], [12, 16]]  # the blank between words anywhere
+    frames = token_frames(words, tokens, spans, n_frames=20, slack=3)
+    assert frames.tolist() == [[0, 8], [0, 8], [0, 20], [9, 19]]
+    assert token_frames(words, tokens, spans, n_frames=17, slack=3)[3].tolist() == [9, 17]
+
+
+def test_tokens_that_an_alignment_has_no_room_for_may_be_said_anywhere():
+    whole = [[0, 20]] * 2
+    spans = [range(0, 1), range(1, 2)]
+    assert token_frames([(0.0, 0.2, "a")], np.array([4, 5]), spans, 20, 0).tolist() == whole  # a word too few
+    words = [(0.0, 0.04, "a"), (0.04, 0.08, "a")]
+    assert token_frames(words, np.array([4, 5]), spans, 20, 0).tolist() == [[0, 1], [1, 2]]
+    assert token_frames(words, np.array([4, 4]), spans, 20, 0).tolist() == whole  # no frame for the blank between
+    assert token_frames(words, np.array([4, 4]), spans, 20, 1).tolist() == [[0, 2], [0, 3]]
+    assert token_frames(words[:1], np.array([4, 5]), [range(0, 2)], 20, 0).tolist() == whole
 
 
 def test_inventory_is_sorted_from_one_over_rows_that_have_one(tmp_path):

@@ -124,6 +124,19 @@ def test_frame_labels_follow_the_alignment(corpus):
     assert without.labels is None and (without.train_dataset[0]["frame_labels"] == -100).all()
 
 
+def test_tokens_may_be_said_where_the_alignment_has_their_words(corpus):
+    anywhere = recognition_data(config_of(corpus), seed=0).train_dataset[0]
+    n_frames = len(anywhere["lips"])
+    assert anywhere["token_frames"].tolist() == [[0, n_frames]] * 2
+    data = recognition_data(config_of(corpus, word_slack=1), seed=0)
+    items = [data.train_dataset[i] for i in (0, 4)]
+    # bin from 0.05 to 0.275 s, blue to 0.5 s, in frames of 0.04 s; the last has no alignment
+    assert items[0]["token_frames"].tolist() == [[0, 8], [5, 14]]
+    assert items[1]["token_frames"].tolist() == [[0, len(items[1]["lips"])]] * len(items[1]["tokens"])
+    batch = collate(items)
+    assert batch["token_frames"].shape == (*batch["tokens"].shape, 2) and batch["token_frames"].dtype == torch.int64
+
+
 def test_items_depend_on_seed_epoch_and_index_only(corpus):
     def items(seed, epoch, order):
         dataset = recognition_data(config_of(corpus), seed=seed).train_dataset
