@@ -26,7 +26,8 @@ stages=(data noise tokenizer train recognize animate readback results demo)
 token_kind=word              # char | word | unigram | bpe
 test_sets=(test)             # subsets that are recognised
 animate_sets=(test)          # subsets whose speech drives the student
-stream_passes=2              # times an epoch of a recogniser of one stream goes through the corpus
+audio_passes=2               # times an epoch of a recogniser of sound alone goes through the corpus
+video_passes=2               # and of lips alone
 motions=(student shuffled mean static)  # the student, and the controls that must fail
 joint_training=(trainer.lr=1.0e-3 data.augment.corrupt_share=0.3)  # lips that fail are what its gate learns of
 noise_kinds=(babble white)   # and recorded, with --noise_files
@@ -174,11 +175,17 @@ train_joint() {
 train_recognizer() {
   local modality=$1 manifests="$data/train/manifest.jsonl" out; shift
   out=$(recognizer_of "$modality")
-  if [ "$modality" != av ]; then manifests=$(printf "$manifests,%.0s" $(seq "$stream_passes")); manifests=${manifests%,}; fi
+  case "$modality" in
+    a) manifests=$(repeated "$audio_passes" "$manifests") ;;
+    v) manifests=$(repeated "$video_passes" "$manifests") ;;
+  esac
   beside "$exp/log/$(basename "$out").log" train avsr "$recipe/conf/recognizer.yaml" \
     "recognizer.modalities=$modality" "out=$out" "data.tokenizer=$data/tokenizer.model" \
     "data.train=[$manifests]" "data.valid=[$data/valid/manifest.jsonl]" "$@"
 }
+
+# repeated TIMES TEXT: the text so often, with commas between.
+repeated() { printf "$2\n%.0s" $(seq "$1") | paste -sd,; }
 
 # system NAME MODALITY: NAME=CHECKPOINT,...:MODALITY of all seeds.
 system() {

@@ -14,6 +14,7 @@ token_kind=word
 test_sets=(test)
 animate_sets=(test)
 demo_set=test
+video_passes=3
 
 mini_exp="$root/egs/mini/exp"
 recipe_paths() {
