@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from avsr.data.augment import CROP, centre_crop
-from avsr.data.dataset import collate
+from avsr.data.dataset import UNLABELLED, collate
 from avsr.errors import InputError
 from avsr.media.timing import FPS, SAMPLES_PER_FRAME, frames_of, samples_of
 from avsr.models.espnet import BLANK
@@ -117,9 +117,8 @@ class RecognizerStream:
         has_audio, has_video = ("a" in self.modality), ("v" in self.modality)
         lips = self._lips[start:stop] if has_video else np.zeros((stop - start, CROP, CROP), np.uint8)
         waveform = self._samples[samples_of(start) : samples_of(stop)] if has_audio else np.zeros(0, np.float32)
-        nothing = np.zeros(0, np.int64)
         item = {"utt_id": "stream", "waveform": waveform, "lips": lips, "has_audio": has_audio, "has_video": has_video}
-        batch = collate([{**item, "tokens": nothing, "frame_labels": nothing}])
+        batch = collate([item | UNLABELLED])
         device = next(self.model.parameters()).device
         batch = {key: value.to(device) if isinstance(value, torch.Tensor) else value for key, value in batch.items()}
         encoded, _ = self.model.encode(batch, self.modality)

@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from avsr.data.augment import CROP, centre_crop
-from avsr.data.dataset import MISMATCH_FRAMES, collate
+from avsr.data.dataset import MISMATCH_FRAMES, UNLABELLED, collate
 from avsr.data.prepare import MIN_FOUND, VIDEO_SUFFIXES
 from avsr.decode import DecodeConfig, Hypothesis, decode_batch
 from avsr.errors import InputError
@@ -261,7 +261,5 @@ def _single_batch(utt_id: str, waveform: np.ndarray | None, lips: np.ndarray | N
         "lips": np.zeros((n_frames, CROP, CROP), np.uint8) if lips is None else centre_crop(lips[:n_frames]),
         "has_audio": waveform is not None,
         "has_video": lips is not None,
-        "tokens": np.zeros(0, np.int64),
-        "frame_labels": np.zeros(0, np.int64),
     }
-    return collate([item])
+    return collate([item | UNLABELLED])

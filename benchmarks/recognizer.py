@@ -13,26 +13,27 @@ decodings already there are kept.
 import argparse
 import itertools
 import json
-import math
 import sys
-from collections import ChainMap, Counter
+from collections import ChainMap
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
-from avsr.data.corrupt import CORRUPTIONS, corruption_hash, read_corruption_manifest
+from avsr.data.alignment import read_alignment
+from avsr.data.corrupt import corruption_hash, read_corruption_manifest
 from avsr.data.manifest import read_manifest
-from avsr.data.noise import ROOM_ONLY, noise_hash, read_noise_manifest
+from avsr.data.noise import noise_hash, read_noise_manifest
 from avsr.data.text import normalize_text
 from avsr.decode import DecodeConfig, decode_manifest
 from avsr.errors import InputError, exit_status
-from avsr.files import write_json, write_text
+from avsr.files import read_jsonl, write_json, write_text
 from avsr.models.recognizer import Recognizer
 from avsr.parallel import worker_pool
 from avsr.score import NOTHING, Scores, espnet_table, read_texts, score
 from avsr.significance import difference, interval, pooled, word_tally
 from avsr.training.config import keep_config
+from benchmarks.conditions import Condition, conditions_in
 
 
 @dataclass(frozen=True)
@@ -61,90 +62,6 @@ class System:
         if len(self.checkpoints) == 1:
             return [folder / "hyp.jsonl"]
         return [folder / f"hyp_{i}.jsonl" for i in range(len(self.checkpoints))]
-
-
-@dataclass(frozen=True)
-class Noise:
-    """A noise manifest; kind and SNR are those of its first line, the SNR None where there are only rooms."""
-
-    path: Path
-    kind: str
-    snr_db: float | None
-
-    @classmethod
-    def read(cls, path: Path) -> "Noise":
-        line = read_noise_manifest(path)[0]
-        parts = [line["kind"]] * (line["kind"] != ROOM_ONLY) + ["reverb"] * ("rir" in line)
-        return cls(path, " + ".join(parts), line["snr_db"])
-
-
-@dataclass(frozen=True)
-class Corruption:
-    """A corruption manifest; kind and severity are those of its first line."""
-
-    path: Path
-    kind: str
-    severity: float
-
-    @classmethod
-    def read(cls, path: Path) -> "Corruption":
-        line = read_corruption_manifest(path)[0]
-        return cls(path, line["kind"], line["severity"])
-
-
-@dataclass(frozen=True)
-class Condition:
-    """What befalls the utterances of a test; with neither noise nor corruption they are clean."""
-
-    noise: Noise | None = None
-    corruption: Corruption | None = None
-
-    @property
-    def name(self) -> str:
-        return "_".join(part.path.stem for part in (self.noise, self.corruption) if part is not None) or "clean"
-
-    def perceived(self, modality: str) -> "Condition":
-        """What is left of it for a system that uses the streams of `modality`."""
-        touched = self.corruption is not None and CORRUPTIONS[self.corruption.kind].stream in modality
-        return Condition(self.noise if "a" in modality else None, self.corruption if touched else None)
-
-    def facts(self) -> dict:
-        """The keys that a result in scores.json has of it."""
-        return {
-            "condition": self.name,
-            "kind": None if self.noise is None else self.noise.kind,
-            "snr_db": None if self.noise is None else self.noise.snr_db,
-            "corruption": None if self.corruption is None else self.corruption.kind,
-            "severity": None if self.corruption is None else self.corruption.severity,
-        }
-
-
-def conditions_in(noise_dir: str | None, corruption_dir: str | None = None, cross: bool = False) -> list[Condition]:
-    """Clean first, then noises by kind and falling SNR, then corruptions by kind and severity; crossed: in each noise.
-
-    Raises InputError: a folder without manifests, two conditions of one name.
-    """
-    noises = [Noise.read(path) for path in _manifests_in(noise_dir, "noise")]
-    noises.sort(key=lambda noise: (noise.kind, -math.inf if noise.snr_db is None else -noise.snr_db))
-    corruptions = [Corruption.read(path) for path in _manifests_in(corruption_dir, "corrupt")]
-    corruptions.sort(key=lambda corruption: (list(CORRUPTIONS).index(corruption.kind), corruption.severity))
-    conditions = [Condition(), *map(Condition, noises)]
-    around = conditions if cross else conditions[:1]
-    conditions = [*conditions, *(Condition(one.noise, other) for one in around for other in corruptions)]
-    twice = [name for name, times in Counter(condition.name for condition in conditions).items() if times > 1]
-    if twice:
-        raise InputError(f"two conditions have the name {twice[0]!r}: rename one of the manifests")
-    return conditions
-
-
-def _manifests_in(folder: str | None, command: str) -> list[Path]:
-    if folder is None:
-        return []
-    paths = sorted(Path(folder).glob("*.jsonl"))
-    if not paths:
-        what = {"noise": "noise", "corrupt": "corruption"}[command]
-        raise InputError(f"{folder}: no {what} manifest (*.jsonl); make some with `avsr {command}`")
-    return paths
 
 
 def _decode(job: tuple[str, str, Condition, DecodeConfig, Path]) -> None:
@@ -190,7 +107,7 @@ def evaluate(
     with worker_pool(n_jobs) as pool:
         list(pool.map(_decode, jobs))
 
-    rows = read_manifest(manifest)
+    rows = read_manifest(manifest, use=("alignment",))
     refs = {row["utt_id"]: row["text"] for row in rows}
     new = None if train is None else _new_to(train, rows)
     tallies, scored, results = {}, {}, []
@@ -213,6 +130,7 @@ def evaluate(
                 "each": [float(pooled(one)) for one in each],
                 "cer": scores.cer,
                 **scores.as_dict(),
+                **_word_times(rows, system.hypotheses(condition, out)),
                 **({} if new is None else _apart(scores, tally, rows, *new)),
             }
         )
@@ -277,6 +195,26 @@ def _apart(scores: Scores, tally: np.ndarray, rows: list[dict], speakers: set[st
             right = sum(times for (ref, hyp), times in scores.pairs.items() if ref in counted and ref == hyp)
             apart[key] = {"said": said, "missed": 100.0 * (1 - right / said)}
     return apart
+
+
+def _word_times(rows: list[dict], paths: list[Path]) -> dict:
+    """How far the middles of words lie from the alignments', in s, over utterances that are read without an error."""
+    errors_s = []
+    for path in paths:
+        read = {line["utt_id"]: line.get("words", []) for line in read_jsonl(path)}
+        for row in rows:
+            if row["alignment"] is None:
+                continue
+            true = read_alignment(row["alignment"])["words"]
+            if [word["text"] for word in read[row["utt_id"]]] == [text for _, _, text in true]:
+                errors_s += [
+                    abs(word["start_s"] + word["end_s"] - start_s - end_s) / 2
+                    for word, (start_s, end_s, _) in zip(read[row["utt_id"]], true, strict=True)
+                ]
+    if not errors_s:
+        return {}
+    median, most = np.quantile(errors_s, [0.5, 0.9])
+    return {"word_times": {"words": len(errors_s), "median_s": float(median), "p90_s": float(most)}}
 
 
 def _facts(system: System) -> dict:

@@ -24,6 +24,9 @@ stages=(data noise tokenizer train recognize animate readback results demo)
 
 # A recipe's own settings.
 token_kind=word              # char | word | unigram | bpe
+train_sets=(train)           # subsets that recognisers learn from
+valid_set=valid
+tokenizer=tokenizer.model    # its file among the data
 test_sets=(test)             # subsets that are recognised
 animate_sets=(test)          # subsets whose speech drives the student
 audio_passes=2               # times an epoch of a recogniser of sound alone goes through the corpus
@@ -143,7 +146,9 @@ stage_noise() {
 }
 
 stage_tokenizer() {
-  run avsr tokenizer "$data/train/manifest.jsonl" "$data/valid/manifest.jsonl" --kind "$token_kind" --out "$data/tokenizer.model"
+  local set texts=()
+  for set in "${train_sets[@]}" "$valid_set"; do texts+=("$data/$set/manifest.jsonl"); done
+  run avsr tokenizer "${texts[@]}" --kind "$token_kind" --out "$data/$tokenizer"
 }
 
 # An audio-only and a visual-only recogniser and the student, side by side where there is no GPU; then a recogniser of
@@ -169,20 +174,24 @@ recognizer_of() {
 }
 
 train_joint() {
-  train_recognizer av "init=[$(recognizer_of a)/checkpoint,$(recognizer_of v)/checkpoint]" "${joint_training[@]}"
+  train_recognizer av "init=[$(recognizer_of a)/checkpoint,$(recognizer_of v)/checkpoint]" "${joint_training[@]}" "$@"
 }
 
 train_recognizer() {
-  local modality=$1 manifests="$data/train/manifest.jsonl" out; shift
+  local modality=$1 out manifests; shift
   out=$(recognizer_of "$modality")
+  manifests=$(manifests_of "${train_sets[@]}")
   case "$modality" in
     a) manifests=$(repeated "$audio_passes" "$manifests") ;;
     v) manifests=$(repeated "$video_passes" "$manifests") ;;
   esac
   beside "$exp/log/$(basename "$out").log" train avsr "$recipe/conf/recognizer.yaml" \
-    "recognizer.modalities=$modality" "out=$out" "data.tokenizer=$data/tokenizer.model" \
-    "data.train=[$manifests]" "data.valid=[$data/valid/manifest.jsonl]" "$@"
+    "recognizer.modalities=$modality" "out=$out" "data.tokenizer=$data/$tokenizer" \
+    "data.train=[$manifests]" "data.valid=[$data/$valid_set/manifest.jsonl]" "$@"
 }
+
+# manifests_of SET...: the subsets' manifests, with commas between.
+manifests_of() { printf "$data/%s/manifest.jsonl\n" "$@" | paste -sd,; }
 
 # repeated TIMES TEXT: the text so often, with commas between.
 repeated() { printf "$2\n%.0s" $(seq "$1") | paste -sd,; }
@@ -195,10 +204,8 @@ system() {
 }
 
 train_student() {
-  local manifests=() set
-  for set in "${student_train_sets[@]}"; do manifests+=("$data/$set/manifest.jsonl"); done
   beside "$exp/log/audio2mesh.log" train talking3d "$recipe/conf/audio2mesh.yaml" "out=$exp/audio2mesh" \
-    "data.train=[$(IFS=,; echo "${manifests[*]}")]" "data.valid=[$data/valid/manifest.jsonl]"
+    "data.train=[$(manifests_of "${student_train_sets[@]}")]" "data.valid=[$data/valid/manifest.jsonl]"
 }
 
 stage_recognize() {

@@ -26,6 +26,9 @@ from avsr.media.video import read_lips
 
 MISMATCH_FRAMES = 5  # sound and lips may differ in length by this much (0.2 s)
 NO_TOKEN = -1  # padding of token ids
+UNLABELLED = {  # the targets of an utterance of which nothing is known, beside its streams
+    "tokens": np.zeros(0, np.int64), "token_frames": np.zeros((0, 2), np.int64), "frame_labels": np.zeros(0, np.int64)
+}  # fmt: skip
 NEED, USE = ("text", "duration_s"), ("audio", "lips", "alignment")  # manifest fields
 
 

@@ -22,8 +22,8 @@ class Word:
     """A word of a hypothesis."""
 
     text: str
-    start_s: float | None  # None, as end_s: CTC cannot emit the text in so few frames
-    end_s: float | None
+    start_s: float
+    end_s: float
     confidence: float  # 0 to 1
 
 
@@ -32,9 +32,10 @@ def align_words(log_probs: Tensor, tokens: Sequence[int], tokenizer: Tokenizer) 
 
     Times are those of the most probable CTC path that emits the tokens (Kürzinger et al., 2020): the frames where CTC
     says them, often one or two inside the word. An encoder that attends to the whole utterance lets CTC say a word
-    elsewhere than it is heard, and where all sentences have one grammar it does. Confidence is the mean CTC posterior
-    on those frames, averaged over the word's tokens; it tells right words from wrong ones as well as their share among
-    the n best does, and needs no n best.
+    elsewhere than it is heard, unless training tied it to alignments (`data.word_slack`). A text that CTC cannot emit
+    in so few frames is spread evenly over them, with no confidence. Confidence is the mean CTC posterior on those
+    frames, averaged over the word's tokens; it tells right words from wrong ones as well as their share among the n
+    best does, and needs no n best.
 
     Args:
         log_probs: (T, V) of CTC for one utterance, on the CPU.
@@ -46,7 +47,8 @@ def align_words(log_probs: Tensor, tokens: Sequence[int], tokenizer: Tokenizer) 
         return []
     repeats = sum(token == following for token, following in zip(tokens, tokens[1:], strict=False))
     if len(tokens) + repeats > len(log_probs):
-        return [Word(text, None, None, 0.0) for text in texts]
+        each_s = len(log_probs) / FPS / len(texts)
+        return [Word(text, i * each_s, (i + 1) * each_s, 0.0) for i, text in enumerate(texts)]
     path, scores = forced_align(log_probs[None], torch.tensor([list(tokens)], dtype=torch.int32), blank=BLANK)
     said = merge_tokens(path[0], scores[0].exp(), blank=BLANK)  # U spans of frames
     return [

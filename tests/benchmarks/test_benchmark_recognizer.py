@@ -3,6 +3,7 @@ import contextlib
 import numpy as np
 import pytest
 
+from avsr.data.alignment import write_alignment
 from avsr.data.corrupt import corruption_hash, make_corruption_manifest, write_corruption_manifest
 from avsr.data.manifest import write_manifest
 from avsr.data.noise import make_noise_manifest, noise_hash, write_noise_manifest
@@ -11,8 +12,9 @@ from avsr.errors import InputError
 from avsr.files import write_jsonl
 from avsr.media.audio import write_wav
 from benchmarks import recognizer
-from benchmarks.recognizer import Condition, System, conditions_in, evaluate
-from benchmarks.report import recognizer_section
+from benchmarks.conditions import Condition, conditions_in
+from benchmarks.recognizer import System, evaluate
+from benchmarks.recognizer_section import recognizer_section
 
 ROWS = [
     {"utt_id": f"u{i}", "speaker": f"s{i % 2}", "text": text, "source": "filmed", "duration_s": 1.0}
@@ -145,15 +147,26 @@ def test_each_system_decodes_what_it_perceives_and_is_compared_in_all(folders, t
         evaluate(*arguments[:4], DecodeConfig(), 1)
 
 
+def timed(text, late_s=0.0):
+    """A word every 0.2 s."""
+    words = enumerate(text.split())
+    return [{"text": word, "start_s": 0.2 * i + late_s, "end_s": 0.2 * (i + 1) + late_s} for i, word in words]
+
+
 def test_seeds_are_pooled_and_new_speakers_and_words_counted_apart(tmp_path, monkeypatch):
     """Texts are there already, so nothing is decoded."""
     write_wav(tmp_path / "u.wav", np.ones(100))
     rows = [row | {"audio": str(tmp_path / "u.wav"), "speaker": f"s{i // 2}"} for i, row in enumerate(ROWS)]
-    write_manifest(tmp_path / "m.jsonl", rows)
+    for row in rows:
+        late = [(word["start_s"], word["end_s"], word["text"]) for word in timed(row["text"], late_s=0.03)]
+        write_alignment(tmp_path / f"{row['utt_id']}.json", late)
+    write_manifest(tmp_path / "m.jsonl", [row | {"alignment": str(tmp_path / f"{row['utt_id']}.json")} for row in rows])
     write_manifest(tmp_path / "train.jsonl", [rows[0] | {"text": "set red bin now lay at"}])
     texts = [["set red", "bin blue", "now", "lay at c"], ["set set", "bin red", "now now", "lay at b"]]
     for i, said in enumerate(texts):
-        lines = [{"utt_id": row["utt_id"], "text": text} for row, text in zip(rows, said, strict=True)]
+        lines = [
+            {"utt_id": row["utt_id"], "text": text, "words": timed(text)} for row, text in zip(rows, said, strict=True)
+        ]
         write_jsonl(tmp_path / f"out/A_clean/hyp_{i}.jsonl", lines)
     monkeypatch.setattr(recognizer, "_facts", lambda system: {})
     systems = [System("A", ("one", "two"), "a")]
@@ -173,5 +186,6 @@ def test_seeds_are_pooled_and_new_speakers_and_words_counted_apart(tmp_path, mon
     assert row["new_speakers"]["wer"] == pytest.approx(100 * (1 + 1) / 8)  # u2 and u3
     assert row["new_words"] == {"said": 4, "missed": pytest.approx(50)}  # blue and b, twice each
     assert row["known_words"] == {"said": 12, "missed": pytest.approx(100 / 12)}
+    assert row["word_times"] == {"words": 5 + 3, "median_s": pytest.approx(0.03), "p90_s": pytest.approx(0.03)}
     page = recognizer_section("m", scores | {"systems": {"A": {"parameters": 1, "training": "none"}}})
     assert "| A | clean | 12.5, 37.5 |" in page and "| 50.0 | 8.3 |" in page

@@ -1,7 +1,8 @@
 import subprocess
 import sys
 
-from benchmarks.report import commit_of, plot_recognizer, recognizer_section, stage_table, with_interval
+from benchmarks.recognizer_section import recognizer_section, with_interval
+from benchmarks.report import commit_of, plot_recognizer, stage_table
 
 
 def test_a_cell_carries_its_interval():

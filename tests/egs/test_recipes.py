@@ -170,6 +170,34 @@ def test_seeds_are_trained_and_recognised_together(tmp_path):
     assert done.returncode == 2 and "error: --seeds takes whole numbers with blanks between" in done.stderr
 
 
+def test_open_dry_run_counts_what_is_new_apart(tmp_path):
+    done = run_recipe("mini", "--dry_run", "true", "--expdir", "e", cwd=tmp_path, script="open.sh")
+    assert done.returncode == 0, done.stderr
+    lines = done.stdout.splitlines()
+    trained = [line for line in lines if "recognizer.yaml" in line]
+    assert len(trained) == 3 and all("/open_train_drawn/" in line and "/train/" in line for line in trained)
+    assert not any("open_test" in line for line in trained)
+    free, words, lm = (line for line in lines if "benchmarks.recognizer" in line)
+    assert all("--train" in line and "--noise" in line for line in (free, words, lm))
+    assert "--lexicon" not in free and "--lexicon" in words and "--lm " in lm
+    (texts,) = (line for line in lines if "avsr lm" in line)
+    assert "open_train" in texts.split("--valid")[0] and "open_test" not in texts
+
+
+def test_fusion_dry_run_changes_the_meeting_alone(tmp_path):
+    done = run_recipe("mini", "--dry_run", "true", "--expdir", "e", cwd=tmp_path, script="fusion.sh")
+    assert done.returncode == 0, done.stderr
+    lines = done.stdout.splitlines()
+    trained = [line for line in lines if "recognizer.yaml" in line]
+    late = [line for line in trained if "/early/" not in line]
+    assert [re.search(r"recognizer.fusion=(\w+)", line)[1] for line in late] == ["concat", "cross_attention"]
+    assert all("init=\\[" in line and "/default/recognizer_a/checkpoint" in line for line in late)
+    early = [line for line in trained if "/early/" in line]
+    assert len(early) == 3 and all("recognizer.layers=4" in line for line in early)
+    (scored,) = (line for line in lines if "benchmarks.recognizer" in line)
+    assert [f"{name}=" in scored for name in ("gated", "concat", "cross_attention", "early")] == [True] * 4
+
+
 def test_grids_grammar_leads_from_slot_to_slot(tmp_path):
     grammar = grid_local("grammar")
     slots = [line.split() for line in (ROOT / "egs/grid/conf/grammar.txt").read_text().splitlines()]

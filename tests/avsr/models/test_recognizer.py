@@ -4,6 +4,7 @@ import math
 
 import pytest
 import torch
+from torch.nn import functional
 
 from avsr.data.text import train_tokenizer
 from avsr.errors import InputError
@@ -39,6 +40,7 @@ def make_batch(lengths: tuple[int, ...] = LENGTHS) -> dict:
             tokens >= token_lengths[:, None], -1
         ),
         "token_lengths": token_lengths,
+        "token_frames": torch.stack([tokens.expand(count, 4), counts - 2 + 0 * tokens], dim=-1),
         "frame_labels": torch.randint(0, 6, (count, longest), generator=generator).masked_fill(frames >= counts, -100),
         "utt_ids": [f"utt{index}" for index in range(count)],
     }
@@ -48,7 +50,8 @@ def alone(batch: dict, index: int) -> dict:
     n = int(batch["lengths"][index])
     one = {key: value[index : index + 1] for key, value in batch.items()}
     one |= {"waveform": one["waveform"][:, : n * 640], "lips": one["lips"][:, :n]}
-    return one | {"frame_labels": one["frame_labels"][:, :n], "tokens": one["tokens"][:, : one["token_lengths"][0]]}
+    spoken = {key: one[key][:, : one["token_lengths"][0]] for key in ("tokens", "token_frames")}
+    return one | spoken | {"frame_labels": one["frame_labels"][:, :n]}
 
 
 LATE = {"stream_layers": 1, "stream_ctc_weight": 0.3}
@@ -75,6 +78,28 @@ def test_an_utterance_is_encoded_the_same_alone_and_in_a_padded_batch(modalities
     for term, weights in (("ctc", batch["token_lengths"]), ("att", batch["token_lengths"] + 1), ("frame", lengths)):
         expected = sum(float(one[term]) * int(w) for one, w in zip(singles, weights, strict=True)) / int(weights.sum())
         assert float(losses[term]) == pytest.approx(expected, rel=1e-4)
+
+
+@pytest.mark.parametrize("build", [{}, LATE], ids=["early", "late"])
+def test_half_precision_learns_what_single_precision_does(build):
+    model, batch = make_model(**build), make_batch()
+
+    def losses_and_gradient():
+        model.zero_grad()
+        losses = model(batch)
+        losses["loss"].backward()
+        gradient = torch.cat([one.grad.flatten() for one in model.parameters() if one.grad is not None])
+        return {name: float(loss) for name, loss in losses.items() if name != "ter"}, gradient
+
+    exact, gradient = losses_and_gradient()
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        rounded, rough = losses_and_gradient()
+        log_probs = model.ctc.log_softmax(model.encode(batch)[0])
+    assert rounded != exact and rounded == pytest.approx(exact, rel=0.02)
+    assert rough.isfinite().all() and functional.cosine_similarity(gradient, rough, dim=0) > 0.98
+    kept = torch.arange(max(LENGTHS)) < batch["lengths"][:, None]
+    single = model.ctc.log_softmax(model.encode(batch)[0])
+    assert torch.allclose(log_probs.float()[kept], single[kept], atol=0.1)
 
 
 @torch.no_grad()
@@ -119,9 +144,10 @@ def test_the_streams_own_ctc_counts_the_utterances_that_have_it():
     with torch.no_grad():
         terms = model(batch)
         heard, seen = (model._streams(batch)[m][0] for m in "av")
-        tokens, counts, lengths, there = batch["tokens"], batch["token_lengths"], batch["lengths"], torch.tensor([0, 2])
-        expected = ctc_loss(model.ctc, heard, lengths, tokens, counts)
-        expected += ctc_loss(model.ctc, seen[there], lengths[there], tokens[there], counts[there])
+        said = [batch[key] for key in ("lengths", "tokens", "token_lengths", "token_frames")]
+        there = torch.tensor([0, 2])
+        expected = ctc_loss(model.ctc, heard, *said)
+        expected += ctc_loss(model.ctc, seen[there], *(part[there] for part in said))
         assert terms["stream_ctc"].item() == pytest.approx(expected.item() / 2, rel=1e-5)
         assert terms["loss"].item() == pytest.approx(0.7 * terms["ctc"].item() + 0.3 * terms["stream_ctc"].item())
 

@@ -47,11 +47,11 @@ def test_what_is_hard_to_hear_is_less_sure():
     assert unsure < 0.6 < 0.9 < min(sure, sure_too)
 
 
-def test_a_text_that_ctc_cannot_emit_has_no_times():
+def test_a_text_that_ctc_cannot_emit_is_spread_evenly_and_not_trusted():
     tokenizer = tokenizer_of("word")
     tokens = tokenizer.encode("set set red")  # needs a blank between the first two: four frames
-    absent = [Word("set", None, None, 0.0), Word("set", None, None, 0.0), Word("red", None, None, 0.0)]
     uniform = torch.zeros(4, len(tokenizer)).log_softmax(-1)
-    assert align_words(uniform[:3], tokens, tokenizer) == absent
+    spread = [Word("set", 0.0, 0.04, 0.0), Word("set", 0.04, 0.08, 0.0), Word("red", 0.08, pytest.approx(0.12), 0.0)]
+    assert align_words(uniform[:3], tokens, tokenizer) == spread
     assert [word.start_s for word in align_words(uniform, tokens, tokenizer)] == [0.0, 2 / 25, 3 / 25]
     assert align_words(uniform, [], tokenizer) == []

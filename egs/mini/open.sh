@@ -1,0 +1,48 @@
+#!/usr/bin/env bash
+# The open vocabulary of the embedded corpus: short everyday sentences, some with words that training never has, read
+# by recognisers of letters: without any help, with a list of words, and with a language model of the training texts.
+# After egs/mini/run.sh, whose corpus it uses; about 40 minutes on 2 cores (preset default).
+#
+#   egs/mini/open.sh [--seeds "0 1 2"] [--stage NAME|N] [--stop_stage NAME|N] [--preset smoke|default|full] ...
+#
+# Stages: 1 draw  2 noise  3 tokenizer  4 train  5 recognize  6 results
+. "$(dirname "${BASH_SOURCE[0]}")/../loop.sh"
+
+stages=(draw noise tokenizer train recognize results)
+stage=draw
+stop_stage=results
+token_kind=char
+tokenizer=open_tokenizer.model
+train_sets=(train open_train_drawn)
+valid_set=open_valid
+test_sets=(open_test)
+noise_kinds=(babble)
+corruptions=()
+lm_weight=0.5
+
+recipe_paths() {
+  exp=$exp/open
+  "$dry_run" || [ -f "$data/open_train/manifest.jsonl" ] || fail "no corpus in $data: run egs/mini/run.sh --preset $preset first"
+}
+
+# The corpus has open_train's motion; its lips are drawn here, each clip in a look of its own.
+stage_draw() {
+  run talking3d draw "$data/open_train/manifest.jsonl" --seed "$seed" --nj "$nj" --out "$data/open_train_drawn"
+}
+
+train_student() { :; }
+
+# The words that may be understood are the vocabulary's, those that training lacks included; the language model has
+# seen training texts only.
+stage_recognize() {
+  local texts=("$data/open_train/manifest.jsonl")
+  local apart=(--train "$data/train/manifest.jsonl" "${texts[@]}")
+  recognize open_test open_test "${apart[@]}"
+  run python "$recipe/local/words.py" --out "$data/open_words.txt"
+  recognize open_test open_test_words --method lexicon --lexicon "$data/open_words.txt" --beam_size 30 "${apart[@]}"
+  run avsr lm "${texts[@]}" --valid "$data/open_valid/manifest.jsonl" --out "$data/open_words.arpa"
+  recognize open_test open_test_lm --method lexicon --lexicon "$data/open_words.txt" --beam_size 30 \
+    --lm "$data/open_words.arpa" --lm_weight "$lm_weight" "${apart[@]}"
+}
+
+loop "$@"
