@@ -4,7 +4,6 @@ python -m benchmarks.report EXP --title TITLE --command COMMAND --recipe RECIPE_
 """
 
 import argparse
-import itertools
 import json
 import os
 import platform
@@ -13,11 +12,10 @@ import sys
 from importlib.metadata import version
 from pathlib import Path
 
-from avsr.data.manifest import read_manifest
 from avsr.errors import InputError, exit_status
-from avsr.files import atomic_path, write_text
-from avsr.media.video import read_lips
+from avsr.files import write_text
 from benchmarks.columns import GEOMETRY, READBACK, Column, columns
+from benchmarks.plots import plot_generator, plot_lips, plot_recognizer, plot_training
 from benchmarks.recognizer_section import recognizer_section, with_interval
 
 
@@ -136,86 +134,6 @@ def _difference_cell(column: Column, row: dict | None) -> str:
     return f"{ends}, p {'< 0.001' if row['p'] < 0.001 else format(row['p'], '.3f')}"
 
 
-def plot_recognizer(name: str, scores: dict, path: Path) -> None:
-    """WER against SNR, a line a system and noise kind; systems that don't hear are flat dashed lines."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
-
-    figure, axes = pyplot.subplots(figsize=(5.5, 4), layout="constrained")
-    for i, system in enumerate(scores["systems"]):
-        rows = [row for row in scores["results"] if row["system"] == system and row.get("corruption") is None]
-        clean = next(row for row in rows if row["condition"] == "clean")
-        noisy = [row for row in rows if row["snr_db"] is not None]
-        if not noisy:
-            axes.axhline(clean["wer"], color=f"C{i}", linestyle="--", label=system)
-        for style, kind in zip(
-            itertools.cycle(("-", ":", "--", "-.")), dict.fromkeys(row["kind"] for row in noisy), strict=False
-        ):
-            points = sorted((row for row in noisy if row["kind"] == kind), key=lambda row: row["snr_db"])
-            snrs_db = [row["snr_db"] for row in points]
-            middle = [row["wer"] for row in points]
-            axes.plot(snrs_db, middle, f"o{style}", color=f"C{i}", label=f"{system}, {kind}")
-            low, high = ([row[end] for row in points] for end in ("low", "high"))
-            axes.fill_between(snrs_db, low, high, color=f"C{i}", alpha=0.15, linewidth=0)
-            clean_at = snrs_db[-1] + 5
-            axes.plot(clean_at, clean["wer"], "o", color=f"C{i}")
-            axes.set_xticks([*snrs_db, clean_at], [*(f"{snr_db:g}" for snr_db in snrs_db), "clean"])
-    axes.set(xlabel="SNR (dB)", ylabel="word error rate (%)", title=name, ylim=(0, None))
-    axes.grid(alpha=0.3)
-    axes.legend(frameon=False)
-    with atomic_path(path) as partial:
-        figure.savefig(partial, dpi=130)
-    pyplot.close(figure)
-
-
-def plot_generator(name: str, scores: dict, path: Path) -> None:
-    """Read-back word error of every motion, grouped by reader."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
-
-    figure, axes = pyplot.subplots(figsize=(6, 3.5), layout="constrained")
-    readers, motions = list(scores["readers"]), list(scores["motions"])
-    width = 0.8 / len(readers)
-    for i, reader in enumerate(readers):
-        cells = [(m, scores["motions"][motion]["readback"].get(reader)) for m, motion in enumerate(motions)]
-        places = [m + i * width for m, cell in cells if cell is not None]
-        bars = [cell["wer"] for _, cell in cells if cell is not None]
-        axes.bar(places, bars, width, label=f"read by {reader}")
-    axes.set_xticks([m + 0.4 - width / 2 for m in range(len(motions))], motions)
-    axes.set(ylabel="read-back WER (%)", title=name)
-    axes.grid(axis="y", alpha=0.3)
-    axes.legend(frameon=False)
-    with atomic_path(path) as partial:
-        figure.savefig(partial, dpi=130)
-    pyplot.close(figure)
-
-
-def plot_lips(scores: dict, path: Path, n_frames: int = 16) -> None:
-    """One utterance's lips under every motion, a row each, at the same times."""
-    import matplotlib
-    import numpy as np
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
-
-    rows = {name: read_manifest(row["manifest"], need=("lips",)) for name, row in scores["motions"].items()}
-    utt_id = rows["reference"][0]["utt_id"]
-    clips = {name: read_lips(next(r for r in of if r["utt_id"] == utt_id)["lips"]) for name, of in rows.items()}
-    times = np.linspace(0, min(map(len, clips.values())) - 1, n_frames).round().astype(int)
-    figure, axes = pyplot.subplots(len(clips), 1, figsize=(n_frames * 0.8, len(clips) * 0.95), layout="constrained")
-    for axis, (name, lips) in zip(axes, clips.items(), strict=True):
-        axis.imshow(np.hstack(list(lips[times])), cmap="gray", vmin=0, vmax=255)
-        axis.set(xticks=[], yticks=[], ylabel=name)
-    axes[0].set_title(f"{utt_id}: {rows['reference'][0]['text']}")
-    with atomic_path(path) as partial:
-        figure.savefig(partial, dpi=110)
-    pyplot.close(figure)
-
-
 def stage_table(exp: Path) -> str:
     """Seconds of each stage's longest run (a stage run again reuses what is finished), in Markdown."""
     log = exp / "stages.jsonl"
@@ -240,6 +158,7 @@ def main() -> None:
         name, scores = path.parent.name, json.loads(path.read_text())
         sections.append(recognizer_section(name, scores))
         plot_recognizer(name, scores, args.exp / "report" / f"wer_snr_{name}.png")
+        plot_training(scores, args.exp / "report" / f"training_{name}.png")
     for path in sorted(args.exp.glob("generator/*/scores.json")):
         name, scores = path.parent.name, json.loads(path.read_text())
         sections.append(generator_section(name, scores))

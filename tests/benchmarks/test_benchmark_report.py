@@ -1,8 +1,10 @@
+import json
 import subprocess
 import sys
 
+from benchmarks.plots import plot_recognizer, plot_training
 from benchmarks.recognizer_section import recognizer_section, with_interval
-from benchmarks.report import commit_of, plot_recognizer, stage_table
+from benchmarks.report import commit_of, stage_table
 
 
 def test_a_cell_carries_its_interval():
@@ -111,3 +113,15 @@ def test_an_empty_folder_is_named(tmp_path):
     command = [sys.executable, "-m", "benchmarks.report", str(tmp_path), "--title", "t", "--command", "c"]
     done = subprocess.run([*command, "--recipe", str(tmp_path)], capture_output=True, text=True)
     assert done.returncode == 2 and "nothing measured yet" in done.stderr
+
+
+def test_training_curves_are_drawn_of_what_is_recorded(tmp_path):
+    scores = {"systems": {"A": {"checkpoints": [str(tmp_path / f"{i}/checkpoint") for i in range(3)]}}}
+    plot_training(scores, tmp_path / "training.png")
+    assert not (tmp_path / "training.png").exists()
+    for i in range(2):
+        history = [{"valid": {"ter": 0.5 / epoch}} for epoch in (1, 2, 3)]
+        (tmp_path / f"{i}").mkdir()
+        (tmp_path / f"{i}/done.json").write_text(json.dumps({"seconds": 120.0, "history": history}))
+    plot_training(scores, tmp_path / "training.png")
+    assert (tmp_path / "training.png").stat().st_size > 5_000
