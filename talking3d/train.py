@@ -21,6 +21,7 @@ from talking3d.models.audio2mesh import Audio2Mesh
 from talking3d.models.basis_model import BasisModel, BasisModelConfig
 from talking3d.models.codetalker import CodeTalker
 from talking3d.models.head_pose import HeadPoseConfig, PoseVAE
+from talking3d.models.motion_model import MotionModel
 from talking3d.models.motion_prior import MotionPrior
 from talking3d.models.syncnet2d import SyncNet2D, SyncNet2DConfig
 from talking3d.models.syncnet3d import SyncNet3D, SyncNet3DConfig
@@ -46,10 +47,11 @@ SYNC = _schema("syncnet3d", SyncNet3DConfig, basis_size=(int, 32))
 LIP_SYNC = _schema("syncnet2d", SyncNet2DConfig, LipDataConfig)
 TEACHER = _schema("teacher2d", Teacher2DConfig, LipDataConfig, expert=(str | None, None))  # checkpoint of a SyncNet2D
 HEAD_POSE = _schema("head_pose", HeadPoseConfig)
+INIT = {"init": (str | None, None)}  # checkpoint of the same kind that a generator's training starts from
 
 
 @dataclass
-class Learn2TalkTraining(_schema(Audio2Mesh.NAME, Audio2Mesh.Config)):
+class Learn2TalkTraining(_schema(Audio2Mesh.NAME, Audio2Mesh.Config, **INIT)):
     """The schema of a jointly trained student's yaml file."""
 
     model: str = "learn2talk"
@@ -67,19 +69,22 @@ def train(config_path: str | Path, overrides: list[str], preset: str | None = No
 
 def train_motion_model(new: Callable, model: type[BasisModel], config_path, overrides, preset) -> Path:
     """Train a `model` on speech with motion; `new` makes one, of its config and what `BasisModel` takes besides."""
-    config = load_config(config_path, overrides, _schema(model.NAME, model.Config), preset=preset)
+    more = INIT if issubclass(model, MotionModel) else {}
+    config = load_config(config_path, overrides, _schema(model.NAME, model.Config, **more), preset=preset)
     own = getattr(config, model.NAME)
-    return _train_on_motion(config, own.basis_size, partial(_new, new, own), config_path)
+    start = None if getattr(config, "init", None) is None else model.from_pretrained(config.init)
+    return _train_on_motion(config, own.basis_size, partial(_new, new, own, start=start), config_path, start)
 
 
 def train_learn2talk(config_path: str | Path, overrides: list[str], preset: str | None) -> Path:
     """Train an `Audio2Mesh` by the joint objective; the checkpoint is a student's like any other."""
     config = load_config(config_path, overrides, Learn2TalkTraining, preset=preset)
+    start = None if config.init is None else Audio2Mesh.from_pretrained(config.init)
 
     def build(data: StudentData, template: FaceTemplate) -> Learn2Talk:
-        return Learn2Talk(config.learn2talk, _new(Audio2Mesh, config.audio2mesh, data, template))
+        return Learn2Talk(config.learn2talk, _new(Audio2Mesh, config.audio2mesh, data, template, start))
 
-    return _train_on_motion(config, config.audio2mesh.basis_size, build, config_path)
+    return _train_on_motion(config, config.audio2mesh.basis_size, build, config_path, start)
 
 
 def train_syncnet(config_path: str | Path, overrides: list[str], preset: str | None) -> Path:
@@ -116,14 +121,26 @@ def train_head_pose(config_path: str | Path, overrides: list[str], preset: str |
     return _train_on_motion(config, 1, build, config_path)
 
 
-def _new(new: Callable, config: BasisModelConfig, data: StudentData, template: FaceTemplate) -> BasisModel:
-    return new(config, data.basis, data.train.mean_motion(), template, data.speakers)
+def _new(
+    new: Callable,
+    config: BasisModelConfig,
+    data: StudentData,
+    template: FaceTemplate,
+    start: MotionModel | None = None,
+) -> BasisModel:
+    model = new(config, data.basis, data.train.mean_motion(), template, data.speakers)
+    if start is not None:
+        model.start_from(start)
+    return model
 
 
-def _train_on_motion(config, basis_size: int, build: Callable, config_path: str | Path) -> Path:
-    """Train what build(data, template) makes, by a config with `data`, `trainer` and `out`."""
+def _train_on_motion(
+    config, basis_size: int, build: Callable, config_path: str | Path, start: MotionModel | None = None
+) -> Path:
+    """Train what build(data, template) makes, by a config with `data`, `trainer` and `out`; in the basis of `start`."""
     keep_config(Path(config.out) / "config.yaml", config, may_change=FREE_KEYS)
-    data = student_data(config.data, basis_size, config.trainer.seed)
+    basis = None if start is None else start.basis.numpy()
+    data = student_data(config.data, basis_size, config.trainer.seed, basis)
     torch.manual_seed(config.trainer.seed)
     model = build(data, FaceTemplate.load(data.train.rows[0]["template"]))
     return _fit(config, model, data, motion_dataset.collate, config_path)

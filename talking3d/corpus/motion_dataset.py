@@ -259,8 +259,8 @@ class StudentData:
     speakers: list[str]
 
 
-def student_data(config: MotionDataConfig, basis_size: int, seed: int) -> StudentData:
-    """Read the manifests of a student's training and fit its basis.
+def student_data(config: MotionDataConfig, basis_size: int, seed: int, basis: np.ndarray | None = None) -> StudentData:
+    """Read the manifests of a student's training and fit its basis, or give its motion in `basis` (K, V, 3).
 
     Raises InputError where train or valid names no manifest, and where a teacher lacks an utterance.
     """
@@ -271,7 +271,7 @@ def student_data(config: MotionDataConfig, basis_size: int, seed: int) -> Studen
         [row for path in paths for row in read_manifest(path, need=NEED)] for paths in (config.train, config.valid)
     )
     speakers = sorted({row["speaker"] for row in rows if row["speaker"] is not None})
-    basis = fit_motion_basis(rows, basis_size)
+    basis = fit_motion_basis(rows, basis_size) if basis is None else basis
     teacher = teacher_lips(config.teacher, rows + valid_rows) if config.teacher else None
     shared = {"speakers": speakers, "seed": seed, "cache_mb": config.cache_mb, "teacher": teacher}
     train = MotionDataset(rows, basis, perturb=config.perturb, **shared)

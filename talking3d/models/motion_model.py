@@ -20,6 +20,7 @@ from talking3d.corpus.motion_dataset import UNKNOWN
 from talking3d.face.motion import Motion
 from talking3d.face.template import FaceTemplate
 from talking3d.models.basis_model import BasisModel, BasisModelConfig
+from talking3d.models.speaker_styles import SpeakerStyles
 from talking3d.models.speech_encoder import SpeechEncoderConfig
 
 SPANNED = 1e-6  # share of a basis's energy that its copy in another basis may lose
@@ -43,6 +44,26 @@ class MotionModel(BasisModel):
     """Speech to coefficients (T, K), by an `encoder`; a model says how in `coefficients`. Made as `BasisModel`s are."""
 
     Config: ClassVar[type[MotionModelConfig]]
+
+    def start_from(self, other: MotionModel) -> None:
+        """Take the weights of a trained model of the same kind, sizes and basis; it may know other speakers.
+
+        A speaker whom it doesn't know starts from the mean of its styles. Raises InputError where the sizes differ.
+        """
+        own, given = self.state_dict(), other.state_dict()
+        for name, module in self.named_modules():
+            if isinstance(module, SpeakerStyles):
+                styles = given[f"{name}.weight"]
+                rows = [other.speakers.index(s) if s in other.speakers else UNKNOWN for s in self.speakers]
+                mean = styles.mean(0)
+                given[f"{name}.weight"] = torch.stack([mean if i == UNKNOWN else styles[i] for i in rows or [UNKNOWN]])
+        for name in own.keys() | given.keys():
+            if name not in own or name not in given or own[name].shape != given[name].shape:
+                raise InputError(
+                    f"init: {name} of the {self.NAME} to start from is not this model's: give its own {self.NAME}.* "
+                    "settings, which its config.yaml holds"
+                )
+        self.load_state_dict(given)
 
     @property
     def stored_config(self) -> MotionModelConfig:

@@ -3,7 +3,9 @@
 from pathlib import Path
 
 import pytest
+import torch
 
+from avsr.data.manifest import read_manifest, write_manifest
 from avsr.errors import InputError
 from avsr.training.config import load_config
 from talking3d.generators import GENERATORS, load_generator
@@ -50,6 +52,24 @@ def test_codetalker_trains_on_a_trained_prior(trained):
     assert model.config.codec == MotionPrior.from_pretrained(prior).config.codec
     with pytest.raises(InputError, match="codetalker.prior names no motion prior"):
         trained("codetalker", "codetalker.prior=null", f"out={prior.parent}2")
+
+
+@pytest.mark.parametrize("name", ["audio2mesh", "faceformer"])
+def test_a_training_starts_from_a_trained_generator(trained, name, spoken, tmp_path):
+    start = load_generator(trained(name, "trainer.max_epochs=2"))
+    rows = [{**row, "speaker": {"ann": "ann", "bob": "cid"}[row["speaker"]]} for row in read_manifest(spoken)]
+    write_manifest(tmp_path / "cid.jsonl", rows)
+    still = ("trainer.lr=1.0e-12", f"data.train=[{tmp_path}/cid.jsonl]", f"init={tmp_path}/{name}/checkpoint")
+    model = load_generator(trained(name, *still, f"out={tmp_path}/tuned"))
+    assert model.speakers == ["ann", "cid"]
+    assert torch.equal(model.basis, start.basis)
+    for key, value in model.named_parameters():
+        given = start.get_parameter(key)
+        if key.endswith("styles.weight"):
+            given = torch.stack([given[0], given.mean(0)])
+        assert torch.allclose(value, given, atol=1e-6), key
+    with pytest.raises(InputError, match=f"init: .* of the {name} to start from is not this model's"):
+        trained(name, *still, f"{name}.encoder.ff_dim=16", f"out={tmp_path}/other")
 
 
 def test_settings_of_one_model_are_not_anothers(trained):
