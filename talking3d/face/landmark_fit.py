@@ -34,13 +34,18 @@ STEADY = np.arange(27, 48)  # nose and eyes: they move with the head only
 LIPS = np.arange(48, 68)
 DISTANCE_MM = 1200.0  # taken for the camera's: it turns changes of size into steps towards it
 MOST_CLIPS = 200  # that a speaker's rest is estimated from
+# How dear turns are, mm a radian: of a speaker, who faces the camera, and of a clip's frames from the speaker's usual.
+FACING_MM, TURN_STAY_MM = 100.0, 10.0
 SHAPE_STAY_MM, SHAPE_BOUND = 4.0, 2.0
 GAP_WEIGHT = 6.0
 OUTER_PAIRS = ((49, 59), (50, 58), (51, 57), (52, 56), (53, 55))  # iBUG: upper and lower border of the lips
 # Lips that are open by no more than the first beyond their rest are in contact; from the second on, a gap is as seen,
 # and has some height. A detector's lips come late to fast closures, which are 1 to 2 mm beyond rest.
-CONTACT_MM, OPEN_MM, LEAST_GAP_MM = 2.0, 3.0, 1.0
+CONTACT_MM, OPEN_MM, LEAST_GAP_MM = 2.0, 3.0, 0.8
 PALE_MM = 1.0  # a line paler than at rest takes no more than this off: early frames of a video may lack contrast
+# Light and stance change from clip to clip: by how much the clip's own low quantile is off its usual place is taken off
+# by half, and no more than this.
+LOW_QUANTILE, LOW_SHARE, LOW_MOST_MM = 0.2, 0.5, 1.5
 REST_MM, DENSITY_MM = 0.8, 0.5  # so near to the usual closed lips a frame shows the speaker at rest; what is usual
 LINE_ROWS, LINE_COLUMNS, LINE_POOL = slice(20, 80), slice(24, 72), 4  # of a lip crop: the middle of the mouth
 DOUBTFUL = 0.04  # lips that are so far off, as a share of the mouth's width, are believed half
@@ -91,7 +96,7 @@ class Talker:
     +y up, NaN where the template has none. correction (68, 3) mm: from the template's landmarks to the speaker's.
     turn (3,): the usual rotation vector of the head. gap_mm (C,): between the detector's inner lips at rest. height_mm:
     between the lips' borders at rest. darkness: of the line between the lips at rest, and darkness_mm: what a unit of
-    it counts, None where there were no pictures.
+    it counts, None where there were no pictures. low_mm: the usual low quantile of how far a clip's lips are open.
     """
 
     template: FaceTemplate
@@ -100,6 +105,7 @@ class Talker:
     turn: np.ndarray
     gap_mm: np.ndarray
     height_mm: float
+    low_mm: float
     darkness: float | None = None
     darkness_mm: float | None = None
 
@@ -167,12 +173,14 @@ def fit_talker(template: FaceTemplate, clips: Sequence[Tracked], name: str | Non
         )
     points = _apply(_similar(points[:, steady], front[None, steady, :2]), points)
     heights = _heights(points, OUTER_PAIRS).mean(axis=1)
-    opened, darkness, darkness_mm = heights, None, None
+    darkness, darkness_mm, opened = None, None, heights
     if all(clip.darkness is not None for clip in clips):
         darkness = np.concatenate([clip.darkness[clip.seen] for clip in clips])
         darkness_mm = float(heights.std() / max(darkness.std(), 1e-6))
         opened = heights + darkness_mm * darkness
     at_rest = np.abs(opened - _densest(opened)) <= REST_MM
+    ends = np.cumsum([clip.seen.sum() for clip in clips])[:-1]
+    lows = [np.quantile(part, LOW_QUANTILE) for part in np.split(opened, ends)]
     rest = np.median(points[at_rest], axis=0)
 
     weight = np.array([_weight(n) for n in numbers])
@@ -185,6 +193,7 @@ def fit_talker(template: FaceTemplate, clips: Sequence[Tracked], name: str | Non
         low=np.full(n_shapes, -SHAPE_BOUND),
         high=np.full(n_shapes, SHAPE_BOUND),
         usual_turn=np.zeros(3),
+        turn_stay=FACING_MM,
     )
     pose, shape = solve(rig, rest[None, numbers], np.ones(1))
     person = template.identity(shape[0], name=name)
@@ -203,6 +212,7 @@ def fit_talker(template: FaceTemplate, clips: Sequence[Tracked], name: str | Non
         turn=pose[0, :3],
         gap_mm=gap_mm,
         height_mm=float(heights[at_rest].mean()),
+        low_mm=float(np.median(lows) - opened[at_rest].mean()),
         darkness=None if darkness is None else float(darkness[at_rest].mean()),
         darkness_mm=darkness_mm,
     )
@@ -221,7 +231,7 @@ def fit_clip(talker: Talker, clip: Tracked) -> ClipFit:
     moving = _moves(face)
     rig = _rig(talker, numbers, moving)
     pose, moved = solve(rig, points[:, numbers], seen)
-    wanted = _wanted_gaps(talker, points / (1 + pose[:, 5, None, None]), clip.darkness)
+    wanted = _wanted_gaps(talker, points / (1 + pose[:, 5, None, None]), clip)
     wanted -= _MM * lip_gaps(face, np.zeros((1, *face.verts.shape), np.float32))
     pose, moved = solve(rig, points[:, numbers], seen, wanted, np.concatenate([pose, moved], axis=1))
 
@@ -257,6 +267,7 @@ def _rig(talker: Talker, numbers: np.ndarray, moving: np.ndarray) -> Rig:
         low=low[moving],
         high=high[moving],
         usual_turn=talker.turn,
+        turn_stay=TURN_STAY_MM,
         gap_basis=_MM * (lip_gaps(face, face.articulation_basis[moving]) - at_rest).T.astype(np.float64),
         gap_weight=GAP_WEIGHT,
     )
@@ -283,11 +294,14 @@ def _densest(values: np.ndarray) -> float:
     return float(grid[np.argmax(density)])
 
 
-def _wanted_gaps(talker: Talker, points: np.ndarray, darkness: np.ndarray | None) -> np.ndarray:
+def _wanted_gaps(talker: Talker, points: np.ndarray, clip: Tracked) -> np.ndarray:
     """Heights (T, C) mm of the template's gap between the lips for points (T, 68, 2): from contact to what is seen."""
     beyond = _heights(points, OUTER_PAIRS).mean(axis=1) - talker.height_mm
-    if talker.darkness is not None and darkness is not None:
-        beyond = beyond + np.maximum(talker.darkness_mm * (darkness - talker.darkness), -PALE_MM)
+    darker = np.zeros(len(points))
+    if talker.darkness is not None and clip.darkness is not None:
+        darker = talker.darkness_mm * (clip.darkness - talker.darkness)
+    low_mm = np.quantile((beyond + darker)[clip.seen], LOW_QUANTILE) - talker.low_mm
+    beyond = beyond + np.maximum(darker, -PALE_MM) - np.clip(LOW_SHARE * low_mm, -LOW_MOST_MM, LOW_MOST_MM)
     seen = np.clip((beyond[:, None] - CONTACT_MM) / (OPEN_MM - CONTACT_MM), 0, 1)
     opened = np.maximum(_heights(points, GAP_PAIRS) - talker.gap_mm, LEAST_GAP_MM)
     return seen * opened + (1 - seen) * _MM * CONTACT_GAP_M

@@ -21,7 +21,6 @@ HUBER_MM = 1.5  # a point further off than this pulls no harder
 # The dearness of bending over time, mm: a second difference of 1 costs as much as such an error of one point.
 POSE_BEND = np.array([150.0, 150.0, 150.0, 3.0, 3.0, 300.0])  # rad, mm and the share of scale: a head is slow
 COEFFICIENT_BEND = 2.0
-TURN_STAY = 10.0  # mm a radian: near the speaker's usual pose two ways to turn look alike
 _STEPS = 25
 _DONE = 1e-3
 
@@ -29,7 +28,8 @@ _DONE = 1e-3
 @dataclass(frozen=True)
 class Rig:
     """What moves: points at rest (P, 3), their displacements (K, P, 3) by unit, the weight of each point (P,), how dear
-    (K,) each coefficient is, its bounds low, high (K,). Extra rows: `gap_basis` (C, K), weighed by `gap_weight`."""
+    (K,) each coefficient is, its bounds low, high (K,); a rotation vector (3,) and how dear it is to leave it. Extra
+    rows: `gap_basis` (C, K), weighed by `gap_weight`."""
 
     rest: np.ndarray
     basis: np.ndarray
@@ -37,7 +37,8 @@ class Rig:
     stay: np.ndarray
     low: np.ndarray
     high: np.ndarray
-    usual_turn: np.ndarray  # (3,) rotation vector
+    usual_turn: np.ndarray
+    turn_stay: float
     gap_basis: np.ndarray | None = None
     gap_weight: float = 0.0
 
@@ -63,7 +64,7 @@ def solve(
     low = np.concatenate([np.full(N_POSE, -np.inf), rig.low])
     high = np.concatenate([np.full(N_POSE, np.inf), rig.high])
     bend = np.square(np.concatenate([POSE_BEND, np.full(n_basis, COEFFICIENT_BEND)]))
-    stay = np.square(np.concatenate([[TURN_STAY] * 3, [0.0] * 3, rig.stay]))
+    stay = np.square(np.concatenate([[rig.turn_stay] * 3, [0.0] * 3, rig.stay]))
     home = np.concatenate([rig.usual_turn, np.zeros(3 + n_basis)])
     for _ in range(_STEPS):
         hessian, gradient = _normal_equations(rig, x, points, seen, gaps)
