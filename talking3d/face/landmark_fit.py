@@ -36,7 +36,7 @@ DISTANCE_MM = 1200.0  # taken for the camera's: it turns changes of size into st
 MOST_CLIPS = 200  # that a speaker's rest is estimated from
 # How dear turns are, mm a radian: of a speaker, who faces the camera, and of a clip's frames from the speaker's usual.
 FACING_MM, TURN_STAY_MM = 100.0, 10.0
-SHAPE_STAY_MM, SHAPE_BOUND = 4.0, 2.0
+SHAPE_STAY_MM, SHAPE_BOUND = 1.5, 2.0
 GAP_WEIGHT = 6.0
 OUTER_PAIRS = ((49, 59), (50, 58), (51, 57), (52, 56), (53, 55))  # iBUG: upper and lower border of the lips
 # Lips that are open by no more than the first beyond their rest are in contact; from the second on, a gap is as seen,
@@ -224,7 +224,7 @@ def fit_clip(talker: Talker, clip: Tracked) -> ClipFit:
     numbers = common_landmarks(face, face)
     steady = np.intersect1d(STEADY, numbers)
     plane = _plane(np.where(seen[:, None, None], clip.landmarks.points, 0.0))
-    middle = np.median(plane[seen], axis=0)[None]
+    middle = plane[seen].mean(axis=0)[None]
     laid = _similar(middle[:, steady], talker.rest[None, steady])
     points = _apply(laid, plane)
 

@@ -3,8 +3,8 @@
 Each frame has six numbers of pose (a rotation vector about the head's pivot, a shift, a share of scale: the camera is a
 weak perspective one) and K coefficients. Points are weighed by Huber's function, so that a few that a detector lost do
 little; second differences over time and the distance of coefficients from 0 cost. Gauss-Newton steps on all frames at
-once: their normal equations are banded, and are solved exactly. Coefficients at a bound that they would leave are held
-there for a step (projected Newton: Bertsekas, SIAM J. Control and Optimization 20(2), 1982).
+once: their normal equations are banded, and are solved exactly. Coefficients that would leave their bounds stop there
+(an active set: Nocedal and Wright, Numerical Optimization, chapter 16).
 
 Lengths are millimetres of the template throughout. Letters: T frames, P landmarks, K coefficients, N = 6 + K, R rows.
 """
@@ -21,7 +21,7 @@ HUBER_MM = 1.5  # a point further off than this pulls no harder
 # The dearness of bending over time, mm: a second difference of 1 costs as much as such an error of one point.
 POSE_BEND = np.array([150.0, 150.0, 150.0, 3.0, 3.0, 300.0])  # rad, mm and the share of scale: a head is slow
 COEFFICIENT_BEND = 2.0
-_STEPS = 25
+_STEPS, _TIGHTENINGS = 25, 6
 _DONE = 1e-3
 
 
@@ -70,10 +70,9 @@ def solve(
         hessian, gradient = _normal_equations(rig, x, points, seen, gaps)
         hessian[:, np.arange(len(stay)), np.arange(len(stay))] += stay + 1e-6
         gradient += stay * (x - home) + bend * _bending(x)
-        held = ((x <= low) & (gradient > 0)) | ((x >= high) & (gradient < 0))
-        new = np.clip(x - _banded_solve(hessian, bend, gradient, held), low, high)
-        step, x = np.abs(new - x).max(), new
-        if step < _DONE:
+        step = _bounded_step(hessian, bend, gradient, low - x, high - x)
+        x = x + step
+        if np.abs(step).max() < _DONE:
             break
     return x[:, :N_POSE], x[:, N_POSE:]
 
@@ -97,8 +96,10 @@ def _normal_equations(rig: Rig, x, points, seen, gaps):
     unscaled = turned[..., :2] + PIVOT_MM[:2] + x[:, None, 3:5]
     residual = scale * unscaled - points  # (T, P, 2)
     jacobian = np.zeros((n_frames, n_points, 2, x.shape[1]))
-    jacobian[..., 0, 1], jacobian[..., 0, 2] = turned[..., 2], -turned[..., 1]  # small turns: cross products
+    jacobian[..., 0, 1], jacobian[..., 0, 2] = turned[..., 2], -turned[..., 1]  # a further turn: cross products
     jacobian[..., 1, 0], jacobian[..., 1, 2] = -turned[..., 2], turned[..., 0]
+    further = np.eye(3) + 0.5 * np.cross(x[:, None, :3], np.eye(3)).swapaxes(1, 2)  # of the vector: to first order
+    jacobian[..., :3] = jacobian[..., :3] @ further[:, None]
     jacobian[..., 0, 3] = jacobian[..., 1, 4] = 1.0
     jacobian[..., N_POSE:] = np.einsum("tij,kpj->tpik", rotations[:, :2], rig.basis, optimize=True)
     jacobian *= scale[..., None]
@@ -125,6 +126,22 @@ def _bending(x):
         out[1:-1] -= 2 * second
         out[2:] += second
     return out
+
+
+def _bounded_step(hessian, bend, gradient, low, high):
+    """A step (T, N) towards the minimum between low and high (T, N): what would leave them stops there, and the others
+    are solved for again."""
+    held = ((low >= 0) & (gradient > 0)) | ((high <= 0) & (gradient < 0))
+    stopped = np.zeros_like(gradient)
+    for _ in range(_TIGHTENINGS):
+        rest = gradient + (hessian @ stopped[..., None])[..., 0] + bend * _bending(stopped)
+        step = stopped - _banded_solve(hessian, bend, rest, held)
+        over = ~held & ((step < low) | (step > high))
+        if not over.any():
+            break
+        stopped = np.where(over, np.clip(step, low, high), stopped)
+        held |= over
+    return np.clip(step, low, high)
 
 
 def _banded_solve(hessian, bend, gradient, held):
