@@ -112,6 +112,7 @@ def read_clip(row: dict) -> Tracked:
 
 
 def speaker_of(row: dict) -> str:
+    """The speaker that a row's files are named by."""
     return row["utt_id"] if row.get("speaker") is None else row["speaker"]
 
 

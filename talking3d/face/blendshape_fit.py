@@ -93,6 +93,7 @@ def bounds(target: FaceTemplate) -> tuple[np.ndarray, np.ndarray]:
 
 
 def stay_mm(name: str) -> float:
+    """How dear it is for the articulation of this name to leave the start."""
     if name.startswith(("mouth", "jaw", "eye", "brow", "cheek", "nose", "Pupil")) and name not in ARKIT_OF:
         return _STAY if name.startswith(_FREE) else _STAY_SPOKEN if name.startswith(_SPOKEN) else _STAY_OTHER
     return _STAY

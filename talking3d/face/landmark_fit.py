@@ -34,8 +34,9 @@ STEADY = np.arange(27, 48)  # nose and eyes: they move with the head only
 LIPS = np.arange(48, 68)
 DISTANCE_MM = 1200.0  # taken for the camera's: it turns changes of size into steps towards it
 MOST_CLIPS = 200  # that a speaker's rest is estimated from
-# How dear turns are, mm a radian: of a speaker, who faces the camera, and of a clip's frames from the speaker's usual.
-FACING_MM, TURN_STAY_MM = 100.0, 10.0
+# How dear a pose is: of a speaker, who faces the camera and has eyes and nose of the template's size; of a frame, in
+# turning from the speaker's usual (mm a radian; mm; mm a share).
+SPEAKER_STAY, FRAME_STAY = np.array([100, 100, 100, 0, 0, 300]), np.array([10, 10, 10, 0, 0, 0])
 SHAPE_STAY_MM, SHAPE_BOUND = 1.5, 2.0
 GAP_WEIGHT = 6.0
 OUTER_PAIRS = ((49, 59), (50, 58), (51, 57), (52, 56), (53, 55))  # iBUG: upper and lower border of the lips
@@ -154,8 +155,8 @@ class ClipFit:
 def fit_talker(template: FaceTemplate, clips: Sequence[Tracked], name: str | None = None) -> Talker:
     """Estimate a speaker's shape and rest from the landmarks of clips; of more than 200 evenly chosen ones count.
 
-    Closed lips are where their gap is most often, of its smaller half. Raises InputError where a template lacks the
-    mouth's landmarks, those of nose and eyes, or articulations.
+    Lips count as closed where they are as open as is most usual in the lower half of their range. Raises InputError
+    where a template lacks the mouth's landmarks, those of nose and eyes, or articulations.
     """
     numbers = common_landmarks(template, template)
     if not template.articulation_names:
@@ -176,7 +177,7 @@ def fit_talker(template: FaceTemplate, clips: Sequence[Tracked], name: str | Non
     darkness, darkness_mm, opened = None, None, heights
     if all(clip.darkness is not None for clip in clips):
         darkness = np.concatenate([clip.darkness[clip.seen] for clip in clips])
-        darkness_mm = float(heights.std() / max(darkness.std(), 1e-6))
+        darkness_mm = float(heights.std() / max(darkness.std(), 1e-3))
         opened = heights + darkness_mm * darkness
     at_rest = np.abs(opened - _densest(opened)) <= REST_MM
     ends = np.cumsum([clip.seen.sum() for clip in clips])[:-1]
@@ -193,7 +194,7 @@ def fit_talker(template: FaceTemplate, clips: Sequence[Tracked], name: str | Non
         low=np.full(n_shapes, -SHAPE_BOUND),
         high=np.full(n_shapes, SHAPE_BOUND),
         usual_turn=np.zeros(3),
-        turn_stay=FACING_MM,
+        pose_stay=SPEAKER_STAY,
     )
     pose, shape = solve(rig, rest[None, numbers], np.ones(1))
     person = template.identity(shape[0], name=name)
@@ -201,20 +202,20 @@ def fit_talker(template: FaceTemplate, clips: Sequence[Tracked], name: str | Non
     off = rest[numbers] - project(rig, pose, shape)[0]
     turn = rotation_matrices(pose[:, :3])[0].astype(np.float64)
     correction = np.zeros((68, 3))
-    correction[numbers, :2] = off / (1 + pose[0, 5]) @ np.linalg.inv(turn[:2, :2]).T
+    size = float(1 + pose[0, 5])  # clips are measured in the size of the head at rest
+    correction[numbers, :2] = off / size @ np.linalg.inv(turn[:2, :2]).T
     here = np.full((68, 2), np.nan)
     here[numbers] = rest[numbers]
-    gap_mm = np.median(_heights(points[at_rest], GAP_PAIRS), axis=0)
     return Talker(
         template=person,
         rest=here,
         correction=correction,
         turn=pose[0, :3],
-        gap_mm=gap_mm,
-        height_mm=float(heights[at_rest].mean()),
-        low_mm=float(np.median(lows) - opened[at_rest].mean()),
+        gap_mm=np.median(_heights(points[at_rest], GAP_PAIRS), axis=0) / size,
+        height_mm=float(heights[at_rest].mean()) / size,
+        low_mm=float(np.median(lows) - opened[at_rest].mean()) / size,
         darkness=None if darkness is None else float(darkness[at_rest].mean()),
-        darkness_mm=darkness_mm,
+        darkness_mm=None if darkness is None else darkness_mm / size,
     )
 
 
@@ -267,7 +268,7 @@ def _rig(talker: Talker, numbers: np.ndarray, moving: np.ndarray) -> Rig:
         low=low[moving],
         high=high[moving],
         usual_turn=talker.turn,
-        turn_stay=TURN_STAY_MM,
+        pose_stay=FRAME_STAY,
         gap_basis=_MM * (lip_gaps(face, face.articulation_basis[moving]) - at_rest).T.astype(np.float64),
         gap_weight=GAP_WEIGHT,
     )

@@ -28,8 +28,8 @@ _DONE = 1e-3
 @dataclass(frozen=True)
 class Rig:
     """What moves: points at rest (P, 3), their displacements (K, P, 3) by unit, the weight of each point (P,), how dear
-    (K,) each coefficient is, its bounds low, high (K,); a rotation vector (3,) and how dear it is to leave it. Extra
-    rows: `gap_basis` (C, K), weighed by `gap_weight`."""
+    (K,) each coefficient is, its bounds low, high (K,); a rotation vector (3,), and how dear (6,) it is
+    to leave it and no shift and the scale of 1. Extra rows: `gap_basis` (C, K), weighed by `gap_weight`."""
 
     rest: np.ndarray
     basis: np.ndarray
@@ -38,7 +38,7 @@ class Rig:
     low: np.ndarray
     high: np.ndarray
     usual_turn: np.ndarray
-    turn_stay: float
+    pose_stay: np.ndarray
     gap_basis: np.ndarray | None = None
     gap_weight: float = 0.0
 
@@ -64,7 +64,7 @@ def solve(
     low = np.concatenate([np.full(N_POSE, -np.inf), rig.low])
     high = np.concatenate([np.full(N_POSE, np.inf), rig.high])
     bend = np.square(np.concatenate([POSE_BEND, np.full(n_basis, COEFFICIENT_BEND)]))
-    stay = np.square(np.concatenate([[rig.turn_stay] * 3, [0.0] * 3, rig.stay]))
+    stay = np.square(np.concatenate([rig.pose_stay, rig.stay]))
     home = np.concatenate([rig.usual_turn, np.zeros(3 + n_basis)])
     for _ in range(_STEPS):
         hessian, gradient = _normal_equations(rig, x, points, seen, gaps)

@@ -15,7 +15,7 @@ def small_rig(**changes) -> Rig:
         "low": np.zeros(3),
         "high": np.full(3, 0.5),
         "usual_turn": np.array([0.05, -0.1, 0.02]),
-        "turn_stay": 10.0,
+        "pose_stay": np.array([10.0, 10, 10, 0, 0, 50]),
         "gap_basis": rng.standard_normal((2, 3)),
         "gap_weight": 2.0,
     }
@@ -47,7 +47,7 @@ def test_the_banded_steps_end_where_a_general_solver_does(monkeypatch):
                 off[seen].ravel(),
                 rig.gap_weight * (x[:, 6:] @ rig.gap_basis.T - gaps)[seen].ravel(),
                 (bend * np.diff(x, 2, axis=0)).ravel(),
-                rig.turn_stay * (x[:, :3] - rig.usual_turn).ravel(),
+                (rig.pose_stay * (x[:, :6] - np.concatenate([rig.usual_turn, np.zeros(3)]))).ravel(),
                 (rig.stay * x[:, 6:]).ravel(),
                 1e-3 * x[:, 3:6].ravel(),
             ]
