@@ -124,6 +124,15 @@ def _corpus(args: argparse.Namespace) -> None:
     print(args.out)
 
 
+def _fit(args: argparse.Namespace) -> None:
+    from avsr.data.manifest import read_manifest
+    from talking3d.corpus.from_video import fit_manifest
+
+    rows = read_manifest(args.manifest, use=("lips", "video", "alignment"))
+    how = {"n_jobs": args.nj, "landmarks": args.landmarks, "speakers": args.speakers}
+    print(fit_manifest(rows, args.out, args.template, **how))
+
+
 def _predict(args: argparse.Namespace) -> None:
     from avsr.data.manifest import read_manifest
     from talking3d.animate import find_checkpoint
@@ -263,6 +272,15 @@ def build_parser() -> argparse.ArgumentParser:
     sub.add_argument("--seed", type=int, default=0)
     sub.add_argument("--nj", type=int, default=2, help="processes")
     sub.set_defaults(run=_corpus)
+
+    sub = commands.add_parser("fit", help="3D motion of filmed talkers: a corpus out of a prepared manifest")
+    sub.add_argument("manifest", help="of `avsr prepare`, with landmarks")
+    sub.add_argument("--out", required=True, help="folder for motion/, templates/, quality.md and manifest.jsonl")
+    sub.add_argument("--template", default="procedural", metavar="FACE", help="procedural, or a .npz that can be moved")
+    sub.add_argument("--nj", type=int, default=1, help="processes")
+    sub.add_argument("--landmarks", metavar="DIR", help="another tracker's, DIR/<utt_id>.npz; default: the manifest's")
+    sub.add_argument("--speakers", metavar="DIR", help="an earlier --out, whose speakers are taken over")
+    sub.set_defaults(run=_fit)
 
     sub = commands.add_parser("predict", help="motion for each utterance of a manifest")
     sub.add_argument("manifest")

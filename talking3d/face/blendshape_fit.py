@@ -53,7 +53,7 @@ def fit_coefficients(
     numbers = common_landmarks(source, target)
     basis_rows, wanted = _rows(source, target, offsets, numbers)  # (R, K), (T, R) millimetres
     start = starting_coefficients(source, target, len(offsets), coefficients)
-    stay = np.array([_stay(name) for name in target.articulation_names])
+    stay = np.array([stay_mm(name) for name in target.articulation_names])
     return _solve(basis_rows, wanted, start, stay, *bounds(target))
 
 
@@ -92,7 +92,8 @@ def bounds(target: FaceTemplate) -> tuple[np.ndarray, np.ndarray]:
     return np.array(low), np.array(high)
 
 
-def _stay(name: str) -> float:
+def stay_mm(name: str) -> float:
+    """How dear it is for the articulation of this name to leave the start."""
     if name.startswith(("mouth", "jaw", "eye", "brow", "cheek", "nose", "Pupil")) and name not in ARKIT_OF:
         return _STAY if name.startswith(_FREE) else _STAY_SPOKEN if name.startswith(_SPOKEN) else _STAY_OTHER
     return _STAY
