@@ -41,7 +41,7 @@ def viseme_part(folder: Path, scores: dict, lexicon: Sequence[str] = ()) -> Part
     rows = [[system, cell, _frequent(pairs[system])] for system, cell in zip(measured, cells, strict=True)]
     said = (
         "What of the errors in clean sound can be seen on lips: error rate over Amazon Polly's visemes, in %, with the "
-        "95 % bootstrap interval over utterances, and the most frequent confusions, in % of the viseme in the text."
+        "95 % bootstrap interval over utterances; the most frequent confusions, of all times the text has the viseme."
     )
     picture = Picture(
         f"visemes_{folder.name}", "Visemes of the text, and what they were read as", partial(plot_confusions, pairs),
@@ -60,10 +60,10 @@ def _measured(found: dict[str, list[Path]], manifest: str, lexicon: Sequence[str
 
 
 def _frequent(pairs: Counter) -> str:
-    """The most frequent confusions with their share of the viseme's times."""
+    """The most frequent confusions, with how often of the times that the text has the viseme."""
     said = Counter()
     for (ref, _), times in pairs.items():
         said[ref] += times
     wrong = [(times, ref, hyp) for (ref, hyp), times in pairs.items() if ref not in (hyp, NOTHING)]
     worst = sorted(wrong, key=lambda one: (-one[0], *one[1:]))[:N_SHOWN]
-    return ", ".join(f"{ref} → {hyp or 'nothing'} {100 * times / said[ref]:.0f} %" for times, ref, hyp in worst)
+    return ", ".join(f"{ref} → {hyp or 'nothing'} {times} of {said[ref]}" for times, ref, hyp in worst)

@@ -88,6 +88,16 @@ def test_each_noise_kind_has_its_table_and_corruptions_have_two():
     ]
 
 
+def test_word_times_are_in_ms_of_who_has_them():
+    (row,) = results_of("V", ("clean", None, None, None, None, 1.0))
+    scores = {
+        "protocol": {"utterances": 5, "words": 30, "speakers": 2, "source": "filmed", "decoding": "", "noise": {}},
+        "systems": {"V": {"parameters": 1, "training": ""}}, "paired": [], "table": "",
+        "results": [row | {"word_times": {"words": 8, "median_s": 0.0301, "p90_s": 0.12}}],
+    }  # fmt: skip
+    assert "| system | median ms | 90 % within ms | words |\n|---|---|---|---|\n| V | 30 | 120 | 8 |" in written(scores)
+
+
 def test_without_noise_there_is_one_column():
     scores = {
         "protocol": {"utterances": 5, "words": 30, "speakers": 2, "source": "filmed", "decoding": "", "noise": {}},
