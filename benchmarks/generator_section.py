@@ -33,7 +33,8 @@ def generator_section(name: str, scores: dict) -> Section:
     blocks: list[Block] = [Text(said), Table(["motion", *titles], rows)]
     if scores["readers"]:
         manifests = {motion: row["manifest"] for motion, row in motions.items()}
-        blocks.append(Picture(f"readback_{name}", "Word error of what is read", partial(plot_readback, scores)))
+        draw, wide = partial(plot_readback, scores), len(scores["readers"]) > 1
+        blocks.append(Picture(f"readback_{name}", "Word error of what is read", draw, wide=wide))
         blocks += _lips(name, manifests)
     return Section(f"Talking face: {name}", [*blocks, _readers(scores)])
 

@@ -145,9 +145,10 @@ def plot_readback(scores: dict, path: Path, colors: Mapping[str, str]) -> None:
                     axes.annotate(
                         f"{read['wer']:.1f}", (read["high"], place), (4, 0), textcoords="offset points", va="center"
                     )
-            axes.set(xlabel=f"WER (%) read by {reader}", xlim=(0, None))
+            axes.set_xlabel(f"WER (%) read by {reader}")
             axes.grid(visible=False, axis="y")
-            axes.margins(x=0.15)
+        highest = max(read["high"] for of in scores["motions"].values() for read in of["readback"].values())
+        panels[0].set_xlim(0, max(1.0, 1.2 * highest))  # room for the figures
         panels[0].set_yticks(range(len(motions)), motions)
         panels[0].invert_yaxis()
 
