@@ -17,6 +17,7 @@ setup(
     license="Apache-2.0",
     python_requires=">=3.11,<3.12",
     packages=find_packages(include=["avsr*", "talking3d*", "benchmarks*"]),
+    package_data={"benchmarks": ["page.html"]},
     install_requires=[
         "torch==2.11.0",
         "torchaudio==2.11.0",
@@ -26,7 +27,9 @@ setup(
         "av>=18",
         "datasets>=5",
         "huggingface_hub>=2",
+        "jinja2>=3.1",
         "jiwer>=4",
+        "markdown>=3.5",
         "matplotlib>=3.10",
         "numba>=0.68",
         "numpy>=2",

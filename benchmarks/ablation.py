@@ -21,9 +21,10 @@ from avsr.errors import InputError, exit_status
 from avsr.files import write_json, write_text
 from avsr.significance import difference, interval, pooled
 from benchmarks.columns import columns
+from benchmarks.content import markdown_section
 from benchmarks.generator import add_bench_arguments, bench_of, by_name, named
+from benchmarks.generator_section import ablation_section
 from benchmarks.measures import Bench
-from benchmarks.report import ablation_section
 
 DRAWS = 10_000
 
@@ -90,7 +91,7 @@ def main() -> None:
     systems = {name: paths.split(",") for name, paths in by_name("--system", args.system).items()}
     scores = evaluate(bench_of(args), systems, args.compare, args.draws)
     write_json(args.out / "scores.json", scores)
-    table = ablation_section(args.out.name, scores)
+    table = markdown_section(ablation_section(args.out.name, scores))
     write_text(args.out / "table.md", table)
     print(table)
 

@@ -1,22 +1,30 @@
-"""One page and its plots from what a recipe measured: RESULTS.md and report/*.png.
+"""What a recipe measured, as one page: RESULTS.md, report/index.html and the plots in report/*.png.
 
-python -m benchmarks.report EXP --title TITLE --command COMMAND --recipe RECIPE_DIR
+    python -m benchmarks.report EXP --title TITLE --command COMMAND --recipe RECIPE_DIR [--lexicon MANIFEST …]
+
+The HTML page shows the plots beside the tables, and the clips that lie in EXP/report. Words are pronounced, for the
+confusions of visemes, as in the alignments of the tests and of the `--lexicon` manifests, others as espeak-ng does.
 """
 
 import argparse
+import hashlib
 import json
 import os
 import platform
 import subprocess
 import sys
+from collections.abc import Iterable, Sequence
 from importlib.metadata import version
 from pathlib import Path
 
 from avsr.errors import InputError, exit_status
-from avsr.files import write_text
-from benchmarks.columns import GEOMETRY, READBACK, Column, columns
-from benchmarks.plots import plot_generator, plot_lips, plot_recognizer, plot_training
-from benchmarks.recognizer_section import recognizer_section, with_interval
+from avsr.files import read_jsonl, write_text
+from benchmarks.content import Cell, Clip, Page, Picture, Section, Table, blocks_of, markdown_page
+from benchmarks.generator_section import ablation_section, generator_section
+from benchmarks.page import write_page
+from benchmarks.plots import Palette
+from benchmarks.recognizer_section import recognizer_section
+from benchmarks.viseme_section import viseme_part
 
 
 def hardware() -> str:
@@ -41,136 +49,86 @@ def commit_of(folder: Path) -> str:
     return head.stdout.strip() + (" with local changes" if changed.stdout.strip() else "")
 
 
-def environment(recipe: Path, command: str) -> str:
-    """Everything a reader needs to run it again, as a Markdown list."""
+def environment(recipe: Path, command: str) -> dict[str, str]:
+    """Everything a reader needs to run it again, in Markdown."""
     versions = ", ".join(f"{name} {version(name)}" for name in ("liploop", "torch", "espnet"))
-    lines = [
-        f"command: `{command}`",
-        f"commit: `{commit_of(recipe)}`",
-        f"hardware: {hardware()}",
-        f"software: Python {platform.python_version()}, {versions}",
-    ]
-    return "".join(f"- {line}\n" for line in lines)
+    return {
+        "command": f"`{command}`",
+        "commit": f"`{commit_of(recipe)}`",
+        "hardware": hardware(),
+        "software": f"Python {platform.python_version()}, {versions}",
+    }
 
 
-def generator_section(name: str, scores: dict) -> str:
-    """Vertex errors and read-back word error of each motion, in Markdown."""
-    protocol = scores["protocol"]
-    readers = list(scores["readers"])
-    measured = list(scores["motions"].values())
-    geometry = [column for column in GEOMETRY if any(column.key in row for row in measured)]
-    read = [
-        (column, reader)
-        for reader in readers
-        for column in READBACK
-        if column.key != "cer" and any(column.key in row["readback"].get(reader, {}) for row in measured)
-    ]
-    titles = [column.title for column in geometry] + [f"{column.title} read by {reader}" for column, reader in read]
-    text = [
-        f"## Talking face: {name}\n",
-        f"{protocol['utterances']} utterances, {protocol['speakers']} speakers. {protocol['geometry']}\n",
-        "| motion | " + " | ".join(titles) + " |",
-        "|---|" + "---|" * len(titles),
-    ]
-    for motion, row in scores["motions"].items():
-        values = [column.text(row[column.key]) if column.key in row else "" for column in geometry]
-        for column, reader in read:
-            cell = row["readback"].get(reader, {})
-            if column.key == "wer" and cell:
-                values.append(with_interval(cell))
-            else:
-                values.append(column.text(cell[column.key]) if column.key in cell else "")
-        text.append(f"| {motion} | " + " | ".join(values) + " |")
-    text += ["", *(f"- reader {reader}: {facts}" for reader, facts in scores["readers"].items())]
-    return "\n".join(text) + "\n"
+def results_page(exp: Path, title: str, facts: dict[str, str], lexicon: Sequence[str] = ()) -> Page:
+    """The page of all that was measured in `exp`. Raises InputError where nothing was."""
+    page, manifests = Page(f"RESULTS: {title}", facts), []
+    for path in sorted(exp.glob("recognizer/*/scores.json")):
+        scores = json.loads(path.read_text(encoding="utf-8"))
+        visemes = viseme_part(path.parent, scores, lexicon)
+        page.sections.append(recognizer_section(path.parent.name, scores, visemes))
+        manifests.append(scores["protocol"]["manifest"])
+    for path in sorted(exp.glob("generator/*/scores.json")):
+        scores = json.loads(path.read_text(encoding="utf-8"))
+        page.sections.append(generator_section(path.parent.name, scores))
+        manifests.append(scores["protocol"]["reference"])
+    for path in sorted(exp.glob("ablation/*/scores.json")):
+        scores = json.loads(path.read_text(encoding="utf-8"))
+        page.sections.append(ablation_section(path.parent.name, scores))
+        manifests.append(scores["protocol"]["reference"])
+    if not page.sections:
+        raise InputError(f"{exp}: nothing measured yet (no {{recognizer,generator,ablation}}/*/scores.json)")
+    sections = (clip_section(exp / "report"), manifest_section(manifests), stage_section(exp))
+    page.sections.extend(section for section in sections if section is not None)
+    return page
 
 
-def ablation_section(name: str, scores: dict) -> str:
-    """Every measure of each system with its interval and its spread over seeds, then the differences, in Markdown."""
-    protocol, systems = scores["protocol"], scores["systems"]
-    shown = [
-        column
-        for column in columns(list(scores["readers"]))
-        if any(column.key in system["measures"] for system in systems.values())
-    ]
-    seeds = ", ".join(f"{system} {len(of['manifests'])}" for system, of in systems.items() if system != "reference")
-    text = [
-        f"## Ablation: {name}\n",
-        f"{protocol['utterances']} utterances, {protocol['speakers']} speakers; seeds: {seeds}. {protocol['geometry']} "
-        "What an utterance gives is averaged over seeds; [ ]: 95 % bootstrap interval over utterances "
-        f"({protocol['draws']:,} draws), ±: standard deviation of the seeds' figures, which the interval leaves out.\n",
-        "| measure | better | " + " | ".join(systems) + " |",
-        "|---|---|" + "---|" * len(systems),
-    ]
-    for column in shown:
-        cells = [_figure_cell(column, system["measures"].get(column.key)) for system in systems.values()]
-        text.append(f"| {column.title} | {column.better} | " + " | ".join(cells) + " |")
-    differences = {(row["a"], row["b"], row["key"]): row for row in scores["comparisons"]}
-    pairs = list(dict.fromkeys((a, b) for a, b, _ in differences))
-    if pairs:
-        text += [
-            "\nPaired bootstrap over utterances: difference, 95 % interval, two-sided p (of one comparison each).\n",
-            "| measure | better | " + " | ".join(f"{b} − {a}" for a, b in pairs) + " |",
-            "|---|---|" + "---|" * len(pairs),
-        ]
-        for column in shown:
-            cells = [_difference_cell(column, differences.get((*pair, column.key))) for pair in pairs]
-            text.append(f"| {column.title} | {column.better} | " + " | ".join(cells) + " |")
-    text += ["", *(f"- reader {reader}: {facts}" for reader, facts in scores["readers"].items())]
-    return "\n".join(text) + "\n"
+def clip_section(report: Path) -> Section | None:
+    """The clips in `report`, under their files' names."""
+    clips = [Clip(path.name, path.stem.replace("_", " ")) for path in sorted(report.glob("*.mp4"))]
+    return Section("Clips", clips) if clips else None
 
 
-def _figure_cell(column: Column, figure: dict | None) -> str:
-    if figure is None:
-        return ""
-    spread = "" if figure["seed_sd"] is None else f" ± {column.text(figure['seed_sd']).lstrip('+')}"
-    return "{} [{}, {}]".format(*(column.text(figure[key]) for key in ("value", "low", "high"))) + spread
+def manifest_section(manifests: Iterable[str]) -> Section | None:
+    """Hashes of the tests' manifests, of those that still lie where they lay."""
+    found = sorted({Path(manifest) for manifest in manifests if Path(manifest).is_file()})
+    rows = [[f"{path.parent.name}/{path.name}", hashlib.sha256(path.read_bytes()).hexdigest()[:16]] for path in found]
+    return Section("Manifests", [Table(["manifest", "sha256"], rows)]) if rows else None
 
 
-def _difference_cell(column: Column, row: dict | None) -> str:
-    if row is None:
-        return ""
-    ends = "{} [{}, {}]".format(*(column.text(row[key], signed=True) for key in ("difference", "low", "high")))
-    return f"{ends}, p {'< 0.001' if row['p'] < 0.001 else format(row['p'], '.3f')}"
-
-
-def stage_table(exp: Path) -> str:
-    """Seconds of each stage's longest run (a stage run again reuses what is finished), in Markdown."""
+def stage_section(exp: Path) -> Section | None:
+    """Seconds of each stage's longest run (a stage run again reuses what is finished)."""
     log = exp / "stages.jsonl"
     if not log.is_file():
-        return ""
+        return None
     seconds = {}
-    for row in map(json.loads, log.read_text().splitlines()):
+    for row in read_jsonl(log):
         seconds[row["stage"]] = max(row["seconds"], seconds.get(row["stage"], 0))
-    body = "".join(f"| {stage} | {took} |\n" for stage, took in seconds.items())
-    return f"## Time\n\n| stage | seconds |\n|---|---|\n{body}| together | {sum(seconds.values())} |\n"
+    rows = [[stage, Cell(str(took))] for stage, took in [*seconds.items(), ("together", sum(seconds.values()))]]
+    return Section("Time", [Table(["stage", "seconds"], rows)])
+
+
+def write_report(page: Page, exp: Path) -> None:
+    """Write RESULTS.md, the plots, and the page that shows them."""
+    write_text(exp / "RESULTS.md", markdown_page(page))
+    colors = Palette()
+    for block in blocks_of(page):
+        if isinstance(block, Picture):
+            block.draw(exp / "report" / block.file, colors)
+    write_page(page, exp / "report" / "index.html")
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("exp", type=Path)
     parser.add_argument("--title", required=True)
     parser.add_argument("--command", required=True)
     parser.add_argument("--recipe", type=Path, required=True)
+    parser.add_argument("--lexicon", action="append", default=[], metavar="MANIFEST", help="its words are pronounced")
     args = parser.parse_args()
-    sections = [f"# RESULTS: {args.title}\n\n{environment(args.recipe, args.command)}"]
-    for path in sorted(args.exp.glob("recognizer/*/scores.json")):
-        name, scores = path.parent.name, json.loads(path.read_text())
-        sections.append(recognizer_section(name, scores))
-        plot_recognizer(name, scores, args.exp / "report" / f"wer_snr_{name}.png")
-        plot_training(scores, args.exp / "report" / f"training_{name}.png")
-    for path in sorted(args.exp.glob("generator/*/scores.json")):
-        name, scores = path.parent.name, json.loads(path.read_text())
-        sections.append(generator_section(name, scores))
-        plot_generator(name, scores, args.exp / "report" / f"readback_{name}.png")
-        plot_lips(scores, args.exp / "report" / f"lips_{name}.png")
-    for path in sorted(args.exp.glob("ablation/*/scores.json")):
-        sections.append(ablation_section(path.parent.name, json.loads(path.read_text())))
-    if len(sections) == 1:
-        raise InputError(f"{args.exp}: nothing measured yet (no {{recognizer,generator,ablation}}/*/scores.json)")
-    sections.append(stage_table(args.exp))
-    write_text(args.exp / "RESULTS.md", "\n".join(filter(None, sections)))
-    print("\n".join(sections))
+    page = results_page(args.exp, args.title, environment(args.recipe, args.command), args.lexicon)
+    write_report(page, args.exp)
+    print(markdown_page(page))
 
 
 if __name__ == "__main__":

@@ -16,6 +16,8 @@ import sys
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 
+import numpy as np
+
 from avsr.data.alignment import Interval, read_alignment
 from avsr.data.manifest import read_manifest
 from avsr.data.text import normalize_text
@@ -109,26 +111,31 @@ def viseme_score(refs: Mapping[str, str], hyps: Mapping[str, str], lexicon: Vise
     return score(*spelt, normalizer="none")
 
 
-def confusion_matrix(scores: Scores) -> str:
-    """What each viseme was read as, in % of its row, in Markdown; most frequent visemes first.
+def confusion_shares(pairs: Mapping[tuple[str, str], int]) -> tuple[list[str], list[str], np.ndarray]:
+    """Visemes of the references, what they were read as, and the shares (references, read) in % of a row.
 
-    The last column is what was left out; what was put in is in no row.
+    Most frequent visemes come first, in both; the last column, `NOTHING`, is what was left out. What was put in is in
+    no row. pairs: of `Scores`.
     """
     seen = Counter()
-    for (ref, _), times in scores.pairs.items():
+    for (ref, _), times in pairs.items():
         seen[ref] += times
     visemes = sorted(seen.keys() - {NOTHING}, key=lambda viseme: (-seen[viseme], viseme))
-    unseen = sorted({hyp for _, hyp in scores.pairs} - {NOTHING, *visemes})
-    columns = [*visemes, *unseen, NOTHING]
+    columns = [*visemes, *sorted({hyp for _, hyp in pairs} - {NOTHING, *visemes}), NOTHING]
+    shares = [[100 * pairs.get((ref, hyp), 0) / seen[ref] for hyp in columns] for ref in visemes]
+    return visemes, columns, np.array(shares)
+
+
+def confusion_matrix(scores: Scores) -> str:
+    """What each viseme was read as, in % of its row, in Markdown, as `confusion_shares` has it."""
+    visemes, columns, shares = confusion_shares(scores.pairs)
     lines = [
         "| viseme | times | " + " | ".join(column or "left out" for column in columns) + " |",
         "|---|---|" + "---|" * len(columns),
     ]
-    for ref in visemes:
-        shares = [100 * scores.pairs[ref, hyp] / seen[ref] for hyp in columns]
-        lines.append(
-            f"| {ref} | {seen[ref]} | " + " | ".join(f"{share:.0f}" if share else "" for share in shares) + " |"
-        )
+    for ref, row in zip(visemes, shares, strict=True):
+        times = sum(scores.pairs[ref, hyp] for hyp in columns)
+        lines.append(f"| {ref} | {times} | " + " | ".join(f"{share:.0f}" if share else "" for share in row) + " |")
     return "\n".join(lines) + "\n"
 
 

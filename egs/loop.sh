@@ -9,7 +9,7 @@ script="egs/$(basename "$recipe")/$(basename "${BASH_SOURCE[1]}")"
 
 # Options (--name value).
 stage=data            # first stage, by name or number
-stop_stage=demo       # last stage, by name or number
+stop_stage=results    # last stage, by name or number
 preset=default        # smoke | default | full: the size of the corpus and of the models
 ngpu=0                # GPUs; more than one goes through accelerate launch
 nj=2                  # processes that prepare, draw and (without a GPU) train side by side
@@ -20,7 +20,7 @@ expdir="$recipe/exp"  # what is trained and measured, a folder a preset
 noise_files=          # folder of recorded noise (.wav, .flac); none: a test less
 dry_run=false         # true: print the commands only
 
-stages=(data noise tokenizer train recognize animate readback results demo)
+stages=(data noise tokenizer train recognize animate readback demo results)
 
 # A recipe's own settings.
 token_kind=word              # char | word | unigram | bpe
@@ -253,17 +253,33 @@ stage_readback() {
   done
 }
 
-stage_results() {
-  run python -m benchmarks.report "$exp" --title "$(basename "$recipe"), preset $preset, seed $seed" --recipe "$recipe" \
-    --command "$script${command_line:+ $command_line}"
-  "$dry_run" || log "table: $exp/RESULTS.md, plots: $exp/report"
+# Clips with sound, which the page of results shows: the student speaks, and beside the controls.
+stage_demo() {
+  local set utterance speech motion files=()
+  speech=$(first_of "$demo_set" audio)
+  run talking3d animate "$data/$demo_set/${speech:-AUDIO_OF_FIRST_LINE}" --checkpoint "$student" --out "$exp/report/demo.mp4"
+  for set in "${animate_sets[@]}"; do
+    utterance=$(first_of "$set" utt_id)
+    speech=$(first_of "$set" audio)
+    files=()
+    for motion in "${motions[@]}"; do
+      files+=("$exp/generator/$set/$motion/motion/${utterance:-FIRST_UTTERANCE}.npz")
+    done
+    run talking3d compare "${files[@]}" --labels "${motions[@]}" --audio "$data/$set/${speech:-AUDIO_OF_FIRST_LINE}" \
+      --size 256 --out "$exp/report/motions_$set.mp4"
+  done
+  "$dry_run" || log "clips with sound: $exp/report/*.mp4"
 }
 
-stage_demo() {
-  local speech
-  speech=$(sed -n '1s/.*"audio": "\([^"]*\)".*/\1/p' "$data/$demo_set/manifest.jsonl" 2>/dev/null || true)
-  run talking3d animate "$data/$demo_set/${speech:-AUDIO_OF_FIRST_LINE}" --checkpoint "$student" --out "$exp/report/demo.mp4"
-  "$dry_run" || log "clip with sound: $exp/report/demo.mp4"
+# first_of SET FIELD: what a field of a subset's first utterance holds; nothing before the stage data.
+first_of() {
+  sed -n '1s/.*"'"$2"'": "\([^"]*\)".*/\1/p' "$data/$1/manifest.jsonl" 2>/dev/null || true
+}
+
+stage_results() {
+  run python -m benchmarks.report "$exp" --title "$(basename "$recipe"), preset $preset, seed $seed" --recipe "$recipe" \
+    --command "$script${command_line:+ $command_line}" --lexicon "$data/train/manifest.jsonl"
+  "$dry_run" || log "table: $exp/RESULTS.md, page with plots: $exp/report/index.html"
 }
 
 loop() {

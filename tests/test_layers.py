@@ -14,6 +14,8 @@ ONLY_DOOR = {
     "face_recognition_models": "avsr/media/landmarks.py",
     "espeakng_loader": "talking3d/corpus/tts_worker.py",
     "pytorch3d": "talking3d/render/pytorch3d.py",
+    "jinja2": "benchmarks/page.py",
+    "markdown": "benchmarks/page.py",
     "gsplat": "talking3d/avatar/gsplat.py",
 }
 SOURCES = sorted(p for package in MAY_IMPORT for p in (ROOT / package).rglob("*.py"))

@@ -5,7 +5,7 @@
 #   egs/grid/run.sh --grid DIR [--stage NAME|N] [--stop_stage NAME|N] [--preset smoke|default|full] [--ngpu N] ...
 #
 # DIR: GRID's published layout, s*/*.mpg and alignments/s*/*.align. The split is conf/split.tsv.
-# Stages: 1 data  2 noise  3 tokenizer  4 train  5 recognize  6 animate  7 readback  8 results  9 demo
+# Stages: 1 data  2 noise  3 tokenizer  4 train  5 recognize  6 animate  7 readback  8 demo  9 results
 recipe_options="grid"
 grid=
 . "$(dirname "${BASH_SOURCE[0]}")/../loop.sh"

@@ -4,7 +4,7 @@
 #
 #   egs/mini/run.sh [--stage NAME|N] [--stop_stage NAME|N] [--preset smoke|default|full] [--ngpu N] [--nj N] ...
 #
-# Stages: 1 data  2 noise  3 tokenizer  4 train  5 recognize  6 animate  7 readback  8 results  9 demo
+# Stages: 1 data  2 noise  3 tokenizer  4 train  5 recognize  6 animate  7 readback  8 demo  9 results
 . "$(dirname "${BASH_SOURCE[0]}")/../loop.sh"
 
 token_kind=word

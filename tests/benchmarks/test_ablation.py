@@ -10,8 +10,9 @@ from avsr.errors import InputError
 from avsr.files import write_json
 from benchmarks import report
 from benchmarks.ablation import compared, evaluate, over_seeds
+from benchmarks.content import markdown_section
+from benchmarks.generator_section import ablation_section
 from benchmarks.measures import Bench
-from benchmarks.report import ablation_section
 
 
 def test_seeds_are_averaged_within_each_utterance():
@@ -53,7 +54,7 @@ def test_compared_pairs(scores):
 
 
 def test_the_table_says_its_protocol(scores):
-    text = ablation_section("test", scores)
+    text = markdown_section(ablation_section("test", scores))
     assert "seeds: two 2, one 1." in text and "500 draws" in text and "VER" in text and "540 lip vertices" in text
     assert "| measure | better | reference | two | one |" in text
     assert "| measure | better | two − one | reference − one |" in text
@@ -64,13 +65,20 @@ def test_the_table_says_its_protocol(scores):
 
 
 def test_the_report_has_it_as_a_section(scores, tmp_path, monkeypatch, capsys):
+    for system in scores["systems"].values():
+        system["manifests"] = [str(tmp_path / "gone.jsonl")]  # so there are no lips to draw
     write_json(tmp_path / "exp/ablation/test_unseen/scores.json", scores)
     monkeypatch.setattr(
         "sys.argv", ["report", str(tmp_path / "exp"), "--title", "t", "--command", "c", "--recipe", str(tmp_path)]
     )
     report.main()
     page = (tmp_path / "exp/RESULTS.md").read_text()
-    assert ablation_section("test_unseen", scores) in page and page.strip() == capsys.readouterr().out.strip()
+    assert (
+        markdown_section(ablation_section("test_unseen", scores)) in page
+        and page.strip() == capsys.readouterr().out.strip()
+    )
+    html = (tmp_path / "exp/report/index.html").read_text()
+    assert html.count("<img") == 1 and (tmp_path / "exp/report/systems_test_unseen.png").stat().st_size > 5_000
 
 
 def test_an_interrupted_ablation_goes_on(manifests, reader, tmp_path):

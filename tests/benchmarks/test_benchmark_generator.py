@@ -9,9 +9,10 @@ from avsr.data.manifest import read_manifest, write_manifest
 from avsr.errors import InputError
 from avsr.significance import pooled
 from benchmarks import measures
+from benchmarks.content import markdown_section
 from benchmarks.generator import by_name, evaluate
+from benchmarks.generator_section import generator_section
 from benchmarks.measures import Bench, correlation
-from benchmarks.report import generator_section
 from talking3d.face.motion import Motion
 from talking3d.face.template import FaceTemplate
 from talking3d.metrics import closure_rate, fdd, ldtw_mm, lve, lve_mm, mtm_ms, mve_mm
@@ -66,7 +67,7 @@ def test_scores_of_each_motion_and_their_table(manifests, reader, tmp_path):
     # of 8 + 3 + 5 visemes, "pin five at" as "pin" misses 5; "five" as "pin" has 3 wrong (f a f, p i t), "bin at" 2
     assert motions["far"]["readback"]["V"]["ver"] == pytest.approx(100 * (5 + 3 + 2) / 16)
     assert motions["far"]["readback"]["V"]["wer"] == pytest.approx(100 * (2 + 1 + 2) / 6)
-    table = generator_section("test", scores)
+    table = markdown_section(generator_section("test", scores))
     assert "| motion | LVE mm | LVE m² |" in table and "| WER read by V | VER read by V |" in table
     assert f"{motions['near']['lve_mm']:.2f}" in table and "- reader V: `reader`" in table
     assert "LSE" not in table and "540 lip vertices" in table

@@ -13,6 +13,7 @@ from avsr.files import write_jsonl
 from avsr.media.audio import write_wav
 from benchmarks import recognizer
 from benchmarks.conditions import Condition, conditions_in
+from benchmarks.content import markdown_section
 from benchmarks.recognizer import System, evaluate
 from benchmarks.recognizer_section import recognizer_section
 
@@ -187,5 +188,5 @@ def test_seeds_are_pooled_and_new_speakers_and_words_counted_apart(tmp_path, mon
     assert row["new_words"] == {"said": 4, "missed": pytest.approx(50)}  # blue and b, twice each
     assert row["known_words"] == {"said": 12, "missed": pytest.approx(100 / 12)}
     assert row["word_times"] == {"words": 5 + 3, "median_s": pytest.approx(0.03), "p90_s": pytest.approx(0.03)}
-    page = recognizer_section("m", scores | {"systems": {"A": {"parameters": 1, "training": "none"}}})
+    page = markdown_section(recognizer_section("m", scores | {"systems": {"A": {"parameters": 1, "training": "none"}}}))
     assert "| A | clean | 12.5, 37.5 |" in page and "| 50.0 | 8.3 |" in page

@@ -1,14 +1,19 @@
-import json
 import subprocess
 import sys
 
-from benchmarks.plots import plot_recognizer, plot_training
-from benchmarks.recognizer_section import recognizer_section, with_interval
-from benchmarks.report import commit_of, stage_table
+import numpy as np
+import pytest
+
+from avsr.data.manifest import write_manifest
+from avsr.files import write_json
+from avsr.media.video import write_video
+from benchmarks.content import markdown_section
+from benchmarks.recognizer_section import recognizer_section
+from benchmarks.report import commit_of, manifest_section, results_page, stage_section, write_report
 
 
-def test_a_cell_carries_its_interval():
-    assert with_interval({"wer": 12.345, "low": 10.0, "high": 15.0}) == "12.3 [10.0, 15.0]"
+def written(scores):
+    return markdown_section(recognizer_section("test", scores))
 
 
 def test_a_section_says_its_protocol_and_leaves_unmeasured_cells_empty():
@@ -27,13 +32,13 @@ def test_a_section_says_its_protocol_and_leaves_unmeasured_cells_empty():
         "paired": [{"condition": "clean", "a": "A", "b": "AV", "difference": -3.0, "low": -5.0, "high": -1.0}],
         "table": "THE TABLE",
     }  # fmt: skip
-    text = recognizer_section("test", scores)
+    text = written(scores)
     assert "Synthetic speech and faces" in text and "Greedy CTC decoding." in text and "THE TABLE" in text
     assert "| babble | clean | 0 dB |" in text
     assert "| V | 20.0 [15.0, 25.0] |  |" in text and "corruption" not in text
-    assert "AV − A = -3.0 | [-5.0, -1.0]" in text and "`" + "ab" * 8 + "`" in text
+    assert "| condition | AV − A |\n|---|---|\n| clean | -3.0 [-5.0, -1.0] |" in text and "`" + "ab" * 8 + "`" in text
     scores["protocol"]["source"] = "filmed"
-    assert "Synthetic" not in recognizer_section("test", scores)
+    assert "Synthetic" not in written(scores)
 
 
 def results_of(system, *conditions):
@@ -45,7 +50,7 @@ def results_of(system, *conditions):
     ]
 
 
-def test_each_noise_kind_has_its_table_and_corruptions_have_one(tmp_path):
+def test_each_noise_kind_has_its_table_and_corruptions_have_two():
     clean = ("clean", None, None, None, None, 1.0)
     noises = [
         ("babble_5dB", "babble", 5.0, None, None, 4.0),
@@ -67,18 +72,30 @@ def test_each_noise_kind_has_its_table_and_corruptions_have_one(tmp_path):
         ],
         "paired": [], "table": "",
     }  # fmt: skip
-    lines = recognizer_section("test", scores).splitlines()
+    lines = written(scores).splitlines()
     babble = lines.index("| babble | clean | 5 dB | -5 dB | mean of noisy |")
     assert lines[babble + 2] == "| A | 1.0 [1.0, 1.0] | 4.0 [4.0, 4.0] | 8.0 [8.0, 8.0] | 6.0 |"
     assert lines[babble + 3] == "| V | 1.0 [1.0, 1.0] |  |  |  |"
     assert "| pink | clean | 0 dB |" in lines and "| reverb | clean | no noise |" in lines
+    table = lines.index("| corruption | severity | A | V | AV |")
+    assert lines[table + 2] == "| none |  | 1.0 [1.0, 1.0] | 1.0 [1.0, 1.0] | 1.0 [1.0, 1.0] |"
+    assert lines[table + 3] == "| frozen | 1 share of frames |  | 50.0 [50.0, 50.0] | 50.0 [50.0, 50.0] |"
     table = lines.index("| corruption | severity | noise | A | V | AV |")
-    assert lines[table + 2] == "| none |  |  | 1.0 [1.0, 1.0] | 1.0 [1.0, 1.0] | 1.0 [1.0, 1.0] |"
-    assert lines[table + 3] == "| frozen | 1 share of frames |  |  | 50.0 [50.0, 50.0] | 50.0 [50.0, 50.0] |"
-    assert lines[table + 4] == "| frozen | 1 share of frames | pink 0 dB |  |  | 60.0 [60.0, 60.0] |"
+    assert lines[table + 2] == "| frozen | 1 share of frames | pink 0 dB |  |  | 60.0 [60.0, 60.0] |"
     assert f"Corruption manifests (sha256): frozen_1 `{'cd' * 8}`." in lines
-    plot_recognizer("test", scores, tmp_path / "plot.png")
-    assert (tmp_path / "plot.png").stat().st_size > 1000
+    assert [picture.name for picture in recognizer_section("test", scores).blocks if picture.kind == "picture"] == [
+        "wer_snr_test"
+    ]
+
+
+def test_word_times_are_in_ms_of_who_has_them():
+    (row,) = results_of("V", ("clean", None, None, None, None, 1.0))
+    scores = {
+        "protocol": {"utterances": 5, "words": 30, "speakers": 2, "source": "filmed", "decoding": "", "noise": {}},
+        "systems": {"V": {"parameters": 1, "training": ""}}, "paired": [], "table": "",
+        "results": [row | {"word_times": {"words": 8, "median_s": 0.0301, "p90_s": 0.12}}],
+    }  # fmt: skip
+    assert "| system | median ms | 90 % within ms | words |\n|---|---|---|---|\n| V | 30 | 120 | 8 |" in written(scores)
 
 
 def test_without_noise_there_is_one_column():
@@ -87,15 +104,16 @@ def test_without_noise_there_is_one_column():
         "systems": {"V": {"parameters": 1, "training": ""}}, "paired": [], "table": "",
         "results": results_of("V", ("clean", None, None, None, None, 1.0)),
     }  # fmt: skip
-    assert "| system | clean |\n|---|---|\n| V | 1.0 [1.0, 1.0] |\n" in recognizer_section("test", scores)
+    assert "| system | clean |\n|---|---|\n| V | 1.0 [1.0, 1.0] |\n" in written(scores)
 
 
 def test_a_stage_run_again_keeps_its_longest_time(tmp_path):
     (tmp_path / "stages.jsonl").write_text(
         '{"stage": "data", "seconds": 90}\n{"stage": "train", "seconds": 10}\n{"stage": "data", "seconds": 1}\n'
     )
-    assert "| data | 90 |" in stage_table(tmp_path) and "| together | 100 |" in stage_table(tmp_path)
-    assert stage_table(tmp_path / "nothing") == ""
+    table = markdown_section(stage_section(tmp_path))
+    assert "| data | 90 |" in table and "| together | 100 |" in table
+    assert stage_section(tmp_path / "nothing") is None
 
 
 def test_commit_says_where_files_differ_from_it(tmp_path):
@@ -115,13 +133,50 @@ def test_an_empty_folder_is_named(tmp_path):
     assert done.returncode == 2 and "nothing measured yet" in done.stderr
 
 
-def test_training_curves_are_drawn_of_what_is_recorded(tmp_path):
-    scores = {"systems": {"A": {"checkpoints": [str(tmp_path / f"{i}/checkpoint") for i in range(3)]}}}
-    plot_training(scores, tmp_path / "training.png")
-    assert not (tmp_path / "training.png").exists()
-    for i in range(2):
-        history = [{"valid": {"ter": 0.5 / epoch}} for epoch in (1, 2, 3)]
-        (tmp_path / f"{i}").mkdir()
-        (tmp_path / f"{i}/done.json").write_text(json.dumps({"seconds": 120.0, "history": history}))
-    plot_training(scores, tmp_path / "training.png")
-    assert (tmp_path / "training.png").stat().st_size > 5_000
+def test_manifests_are_named_by_their_hash(tmp_path):
+    (tmp_path / "test").mkdir()
+    (tmp_path / "test/manifest.jsonl").write_text("")
+    section = manifest_section([str(tmp_path / "test/manifest.jsonl"), str(tmp_path / "gone.jsonl")] * 2)
+    assert markdown_section(section).splitlines()[2:] == [
+        "| manifest | sha256 |", "|---|---|", "| test/manifest.jsonl | e3b0c44298fc1c14 |",
+    ]  # fmt: skip
+    assert manifest_section([]) is None
+
+
+@pytest.fixture
+def exp(tmp_path):
+    """A recognition test with noise, training curves and texts, and a clip."""
+    (tmp_path / "u.wav").touch()
+    row = {"utt_id": "u", "speaker": "s", "text": "pin", "audio": str(tmp_path / "u.wav"), "duration_s": 1.0}
+    write_manifest(tmp_path / "test/manifest.jsonl", [row | {"source": "filmed"}])
+    history = [{"valid": {"ter": 0.5 / epoch}} for epoch in (1, 2, 3)]
+    write_json(tmp_path / "recognizer_a/done.json", {"seconds": 120.0, "history": history})
+    checkpoint = str(tmp_path / "recognizer_a/checkpoint")
+    scores = {
+        "protocol": {
+            "manifest": str(tmp_path / "test/manifest.jsonl"), "utterances": 1, "words": 1, "speakers": 1,
+            "source": "filmed", "decoding": "", "noise": {},
+        },
+        "systems": {"A": {"parameters": 1, "training": "", "checkpoints": [checkpoint]}},
+        "results": results_of(
+            "A", ("clean", None, None, None, None, 1.0), ("babble_0dB", "babble", 0.0, None, None, 3.0)
+        ),
+        "paired": [], "table": "|dataset|Err|\n|---|---|\n|a|1.0|\n",
+    }  # fmt: skip
+    exp = tmp_path / "exp"
+    write_json(exp / "recognizer/test/scores.json", scores)
+    write_video(exp / "report/demo_clip.mp4", np.zeros((3, 16, 16), np.uint8))
+    return exp
+
+
+def test_one_content_becomes_the_table_and_the_page(exp):
+    write_report(results_page(exp, "a & b", {"command": "`run.sh --x <y>`"}), exp)
+    said, page = (exp / "RESULTS.md").read_text(), (exp / "report/index.html").read_text()
+    assert said.startswith("# RESULTS: a & b\n\n- command: `run.sh --x <y>`\n\n## Recognition: test\n")
+    assert "3.0 [3.0, 3.0]" in said and "[3.0, 3.0]</small>" in page and "<td>1.0</td>" in page
+    assert "<h1>RESULTS: a &amp; b</h1>" in page and "<code>run.sh --x &lt;y&gt;</code>" in page
+    assert page.count('src="data:image/png;base64,') == 2 and page.count('src="data:video/mp4;base64,') == 1
+    assert {path.name for path in (exp / "report").iterdir()} == {
+        "index.html", "wer_snr_test.png", "training_test.png", "demo_clip.mp4",
+    }  # fmt: skip
+    assert "demo clip" in page and "demo" not in said

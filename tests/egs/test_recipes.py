@@ -31,6 +31,9 @@ def test_dry_run_prints_every_stage_and_makes_nothing(name, tmp_path):
     assert done.returncode == 0, done.stderr
     for number, stage in enumerate(["data", "noise", "tokenizer", "train", "recognize"], 1):
         assert f"stage {number} {stage}" in done.stdout
+    # the page of results comes last and shows the clips
+    assert done.stdout.index("stage 8 demo") < done.stdout.index("stage 9 results")
+    assert "/e/default/report/motions_" in done.stdout and "--labels student shuffled mean static" in done.stdout
     assert f"{tmp_path}/e/default/recognizer_av" in done.stdout  # folders are the caller's
     assert not list(tmp_path.iterdir())
 
@@ -232,7 +235,10 @@ def test_the_small_loop_runs_and_the_student_learns(tmp_path):
     table = (exp / "RESULTS.md").read_text()
     assert "|dataset|Snt|Wrd|Corr|Sub|Del|Ins|Err|S.Err|" in table and "commit:" in table
     assert (exp / "report/demo.mp4").stat().st_size > 10_000
-    assert (exp / "report/wer_snr_test_unseen.png").is_file()
+    page = (exp / "report/index.html").read_text()
+    for name in ("wer_snr", "training", "visemes", "readback", "lips"):
+        assert (exp / f"report/{name}_test_unseen.png").is_file()
+    assert page.count('src="data:image/png') == 5 and page.count('src="data:video/mp4') == 2
     # Started again, it finds everything done.
     again = run_recipe("mini", "--preset", "smoke", "--stop_stage", "train", *folders, cwd=tmp_path)
     assert again.returncode == 0, again.stderr[-3000:]
