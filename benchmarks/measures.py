@@ -180,9 +180,19 @@ class Bench:
         return {
             "reference": self.reference,
             "sha256": self.digests.of_reference(self.rows),
+            "judges": self.judges(),
             "utterances": len(self.rows),
             "speakers": len({row["speaker"] for row in self.rows}),
+            "hardware": dict(self.hardware),
             "geometry": definitions(measured, n_lips, n_verts, n_upper, judge, self.hardware),
+        }
+
+    def judges(self) -> dict:
+        """What the figures hang on beside the reference: SHA-256 of the readers and of the judge, and the search."""
+        return {
+            "readers": {name: self.digests.of(path) for name, path in self.readers.items()},
+            "judge": self.digests.of(self.judge),
+            "decoding": self.decoding.describe(),
         }
 
     def reader_facts(self) -> dict[str, str]:
