@@ -20,6 +20,7 @@ BILABIALS = frozenset("pbmɓ")
 CLOSED_MM = 0.5  # inner lips this near count as touching: the skin is soft, the mesh is not
 PROMINENCE = 0.05  # of a curve's range: smaller wiggles are no extrema
 PARTNER_FRAMES = 10  # an extremum further away than this is another gesture's
+FEWEST_TO_CORRELATE = 3  # utterances of a speaker
 ALIKE = 1e-6  # of the largest: intensities that spread less don't vary
 CLOSURE_MARGIN_S = 0.06  # a stop's label starts at its burst; its closure lies in the 50 ms before
 
@@ -140,15 +141,17 @@ def slcc_terms(speech: np.ndarray, lips: np.ndarray, speakers: Sequence) -> np.n
     within each speaker; SLCC is Pearson's r between the two over all utterances. Z-scores have mean 0 and variance 1,
     so r is the mean of their products. It is to be held against the true motion's; more is not better.
 
-    speech, lips: intensities (U,); speakers: of each utterance. Returns (U,); NaN where an intensity is NaN and for a
-    speaker whose sound or lips are always alike.
+    speech, lips: intensities (U,); speakers: of each utterance. Returns (U,); NaN where an intensity is NaN, and for
+    speakers with fewer than 3 utterances (two can only agree or not) or whose sound or lips are always alike.
     """
     speech, lips = np.asarray(speech, dtype=np.float64), np.asarray(lips, dtype=np.float64)
     terms, there = np.full(len(speech), np.nan), np.isfinite(speech) & np.isfinite(lips)
     for speaker in set(speakers):
         theirs = there & np.array([each == speaker for each in speakers])
         of_speaker = [intensity[theirs] for intensity in (speech, lips)]
-        if theirs.any() and all(values.std() > ALIKE * np.abs(values).max() for values in of_speaker):
+        if theirs.sum() >= FEWEST_TO_CORRELATE and all(
+            values.std() > ALIKE * np.abs(values).max() for values in of_speaker
+        ):
             heard, seen = ((values - values.mean()) / values.std() for values in of_speaker)
             terms[theirs] = heard * seen
     return terms
