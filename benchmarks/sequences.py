@@ -8,8 +8,9 @@ A folder holds a sequence for each utterance of the reference, named by utt_id:
     FOLDER/runtime.json      how long they took, where that is known: see `talking3d.runtime`
 
 Vertices are places, not offsets from rest: rest is the template of the reference's row, or one template for all rows. A
-mesh (.ply, .obj) as template says in which frame the sequences lie; they are turned and scaled as it is. A template of
-the kit (.npz) has its own frame, in metres.
+mesh (.ply, .obj) as template says in which frame the sequences lie; they are turned and scaled as it is, and the scale
+is noted: BIWI's published LVE and FDD are squares of its own unit, which is 0.17 m. A template of the kit (.npz) has
+its own frame, in metres.
 
 Letters: T frames, V vertices.
 """
@@ -89,8 +90,8 @@ def load_face(layout: Layout, out: Path) -> Face:
     else:
         template = template_from_mesh(path, unit=layout.unit, landmarks=layout.landmarks, **regions)
         laid = similarity(read_mesh(path)[0], template.verts)
-    digests = Digests()
-    key = digest_of([asdict(layout), *(digests.of(layout.template), *map(digests.of, regions.values()))])
+    files = map(Digests().of, (layout.template, layout.landmarks, *regions.values()))
+    key = digest_of([layout.unit, *files])
     saved = out / "templates" / f"{path.stem}_{key[:12]}.npz"
     if not saved.is_file():
         template.save(saved)

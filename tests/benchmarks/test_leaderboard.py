@@ -2,13 +2,19 @@
 
 import copy
 import json
+import sys
 
+import numpy as np
 import pytest
 
+from avsr.data.manifest import read_manifest
 from avsr.errors import InputError
+from benchmarks import generator, leaderboard
 from benchmarks.generator import evaluate
 from benchmarks.leaderboard import entries, joined, leaderboard_section, read_leaderboard, write_leaderboard
 from benchmarks.measures import Bench
+from talking3d.face.motion import Motion
+from talking3d.face.template import FaceTemplate
 
 
 def board(manifests, out, *names):
@@ -68,3 +74,26 @@ def test_a_file_that_is_no_leaderboard(tmp_path):
     (tmp_path / "b.json").write_text('[{"system": "near"}]')
     with pytest.raises(InputError, match="b.json: expected a list of entries with system, reference"):
         read_leaderboard(tmp_path / "b.json")
+
+
+def test_from_the_command_line_with_sequences_of_another_system(manifests, tmp_path, monkeypatch, capsys):
+    folder = tmp_path / "outside"
+    folder.mkdir()
+    for row in read_manifest(manifests["far"]):
+        face = FaceTemplate.load(row["template"])
+        np.save(folder / f"{row['utt_id']}.npy", 1e3 * (face.verts + Motion.load(row["motion"]).offsets_for(face)))
+    motions = ["--motion", f"far={manifests['far']}", "--motion", f"outside={folder}", "--unit", "mm"]
+    out = ["--out", str(tmp_path / "out")]
+    monkeypatch.setattr(sys, "argv", ["generator", str(manifests["reference"]), *motions, *out])
+    generator.main()
+    found = {entry["system"]: entry for entry in read_leaderboard(tmp_path / "out" / "leaderboard.json")}
+    far, outside = (found[name]["measures"] for name in ("far", "outside"))
+    assert outside.keys() == far.keys()
+    assert outside["lve_mm"] == pytest.approx(far["lve_mm"], rel=1e-4)
+    assert found["far"]["sequences"] is None and found["outside"]["sequences"]["unit"] == "mm"
+    table = (tmp_path / "out" / "leaderboard.md").read_text()
+    assert "from sequences at 25 fps, 1 unit 0.001 m" in table
+    board = str(tmp_path / "out" / "leaderboard.json")
+    monkeypatch.setattr(sys, "argv", ["leaderboard", board, board, "--out", str(tmp_path / "joined")])
+    leaderboard.main()
+    assert (tmp_path / "joined" / "leaderboard.md").read_text() == table

@@ -6,11 +6,15 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import torch
 
 from avsr.data.manifest import read_manifest, write_manifest
 from avsr.data.noise import make_noise_manifest, write_noise_manifest
+from avsr.data.text import train_tokenizer
 from avsr.errors import InputError
 from avsr.files import write_jsonl
+from avsr.media.video import write_lips
+from avsr.models.recognizer import Recognizer, RecognizerConfig
 from benchmarks import perception, readback
 from benchmarks.digests import Digests
 from benchmarks.perception import evaluate, make_trial, share_of_gain
@@ -135,3 +139,26 @@ def test_what_users_get_wrong(manifests, tmp_path, noise, asked, monkeypatch, ca
     monkeypatch.setattr(sys, "argv", ["perception", *arguments, "--out", str(tmp_path / "out")])
     with pytest.raises(InputError, match="--motion static: give each a name of its own, other than 'reference' or"):
         perception.main()
+
+
+def test_a_recogniser_reads_from_the_command_line(manifests, tmp_path, noise, monkeypatch, capsys):
+    tokenizer = train_tokenizer(["pin five at bin"], "word")
+    torch.manual_seed(0)
+    small = {"vocab_size": len(tokenizer), "dim": 32, "layers": 1, "heads": 2, "ff_dim": 48, "kernel": 7}
+    Recognizer(RecognizerConfig(**small)).save_pretrained(tmp_path / "reader", tokenizer, {})
+    rng = np.random.default_rng(0)
+    for name in ("reference", "near"):
+        for row in read_manifest(manifests[name]):
+            shape = (round(25 * row["duration_s"]), 96, 96)
+            write_lips(row["lips"], rng.integers(0, 255, shape).astype(np.uint8))
+    arguments = [str(manifests["reference"]), "--motion", f"near={manifests['near']}", "--noise", noise]
+    arguments += ["--reader", f"AV={tmp_path / 'reader'}", "--beam_size", "2", "--out", str(tmp_path / "out")]
+    monkeypatch.setattr(sys, "argv", ["perception", *arguments])
+    perception.main()
+    scores = json.loads((tmp_path / "out" / "scores.json").read_text())
+    assert len(scores["results"]) == 3 + 2 * 4
+    assert (tmp_path / "out" / "table.md").read_text() in capsys.readouterr().out
+    read = {path: path.stat().st_mtime_ns for path in (tmp_path / "out").rglob("hyp.jsonl")}
+    assert len(read) == 11
+    perception.main()
+    assert read == {path: path.stat().st_mtime_ns for path in read}
