@@ -121,6 +121,7 @@ def import_sequences(
     given = [[utt_id, digests.of(path)] for utt_id, path in sorted(found.items())]
     of_rows = digests.of_rows(rows, ("template", "motion", "audio") if face is None else ("motion", "audio"))
     told = [given, of_rows, layout.fps, layout.unit, None if face is None else digests.of(face.path), truth]
+    told += [[row[field] for field in ("speaker", "text", "lips", "alignment")] for row in rows]
     runtime = Runtime.load(folder)
     told += [digests.of(__file__), None if runtime is None else asdict(runtime)]
     home = out / "motions" / f"{name}_{digest_of(told)[:12]}"

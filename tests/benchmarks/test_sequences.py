@@ -61,7 +61,9 @@ def figures(reference, manifest, tmp_path):
     return {key: float(pooled(tally)) for key, tally in tallies.items()}
 
 
-def as_meshes(folder, utt_id, vertices):
+def one_as_meshes(folder, utt_id, vertices):
+    if utt_id != "u1":
+        return write_npy(folder, utt_id, vertices)
     (folder / utt_id).mkdir()
     for t, verts in enumerate(vertices):
         write_obj(folder / utt_id / f"frame{t}.obj", verts, np.array([[0, 1, 2]]))  # 10 comes after 9, not after 1
@@ -72,7 +74,7 @@ def as_meshes(folder, utt_id, vertices):
     [
         (write_npy, (), lambda vertices: vertices, 1e-4),
         (write_flat_npz, ("--unit", "mm"), lambda vertices: 1000 * vertices, 1e-4),
-        (as_meshes, ("--unit", "cm"), lambda vertices: 100 * vertices, 1e-3),
+        (one_as_meshes, ("--unit", "cm"), lambda vertices: 100 * vertices, 1e-3),
         (write_npy, (), lambda vertices: np.concatenate([vertices, vertices[:3]]), 1e-4),  # is cut
     ],
 )
