@@ -22,7 +22,8 @@ from avsr.files import write_json, write_text
 from avsr.significance import difference, interval, pooled
 from benchmarks.columns import columns
 from benchmarks.content import markdown_section
-from benchmarks.generator import add_bench_arguments, bench_of, by_name, named
+from benchmarks.entrants import by_name, named
+from benchmarks.generator import add_bench_arguments, bench_of
 from benchmarks.generator_section import ablation_section
 from benchmarks.measures import Bench
 
@@ -83,13 +84,14 @@ def compared(text: str) -> tuple[str, str]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("reference")
     add_bench_arguments(parser)
     parser.add_argument("--system", type=named, action="append", required=True, metavar="NAME=MANIFEST[,MANIFEST]")
     parser.add_argument("--compare", type=compared, action="append", default=[], metavar="A:B")
     parser.add_argument("--draws", type=int, default=DRAWS, help="of the bootstrap")
     args = parser.parse_args()
     systems = {name: paths.split(",") for name, paths in by_name("--system", args.system).items()}
-    scores = evaluate(bench_of(args), systems, args.compare, args.draws)
+    scores = evaluate(bench_of(args, args.reference), systems, args.compare, args.draws)
     write_json(args.out / "scores.json", scores)
     table = markdown_section(ablation_section(args.out.name, scores))
     write_text(args.out / "table.md", table)

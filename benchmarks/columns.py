@@ -1,9 +1,9 @@
 """What the tables of generated motion show: each figure's name, format, better direction and definition."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
-LOWER, HIGHER, ZERO = "lower", "higher", "near 0"
+LOWER, HIGHER, ZERO, TRUTH = "lower", "higher", "near 0", "near the reference's"
 
 
 @dataclass(frozen=True)
@@ -30,8 +30,10 @@ GEOMETRY = (
     Column("closure_rate", "closed on p b m", ".0%", HIGHER),
     Column("lip_correlation", "lip-opening r", ".2f", HIGHER),
     Column("mtm_ms", "MTM ms", ".0f", LOWER),
+    Column("slcc", "SLCC", ".2f", TRUTH),
     Column("lse_d", "LSE-D", ".3f", LOWER),
     Column("lse_c", "LSE-C", ".3f", HIGHER),
+    Column("rtf", "RTF", ".2g", LOWER),
 )
 READBACK = (
     Column("wer", "WER", ".1f", LOWER),
@@ -55,8 +57,10 @@ def readback_key(rate: str, reader: str) -> str:
     return f"{rate}:{reader}"
 
 
-def definitions(measured: Collection[str], n_lips: int, n_verts: int, n_upper: int, judge: str) -> str:
-    """The protocol behind the figures with the keys `measured`, in sentences."""
+def definitions(
+    measured: Collection[str], n_lips: int, n_verts: int, n_upper: int, judge: str, hardware: Mapping[str, str]
+) -> str:
+    """The protocol behind the figures with the keys `measured`, in sentences; hardware: of each motion with an RTF."""
     said = {
         "lve_mm": f"LVE: per frame the largest distance over the {n_lips} lip vertices, averaged over all frames "
         "pooled; squared in m² (the literature's) and rooted in mm.",
@@ -67,8 +71,13 @@ def definitions(measured: Collection[str], n_lips: int, n_verts: int, n_upper: i
         "closure_rate": "Closed on p b m: inner lips within 0.5 mm.",
         "lip_correlation": "Lip-opening r: mean over utterances of Pearson's r between the inner-lip gaps.",
         "mtm_ms": "MTM: mean temporal misalignment of the gaps' extrema, pooled over those that find a partner.",
+        "slcc": "SLCC: over utterances Pearson's r between the speech's RMS and the lips' intensity (RMS over time of "
+        "their mean speed), both z-normalised by speaker (Chae-Yeon et al., CVPR 2025); intervals take the z-scores as "
+        "given.",
         "lse_d": f"LSE-D, LSE-C: mean over utterances, by the judge {judge}, over ±15 frames; comparable within this "
         "table only.",
+        "rtf": "RTF: seconds of computing by seconds of speech, from sound in memory to motion in memory, an utterance "
+        f"at a time ({'; '.join(f'{name}: {device}' for name, device in hardware.items())}).",
     }
     if any(":" in key for key in measured):
         said["read"] = (

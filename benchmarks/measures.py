@@ -6,7 +6,6 @@ errors and their number, closures have those made and those due, word error has 
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -16,27 +15,28 @@ import numpy as np
 import talking3d.metrics
 from avsr.data.alignment import read_alignment
 from avsr.data.manifest import read_manifest
-from avsr.decode import DecodeConfig, decode_manifest
+from avsr.decode import DecodeConfig
 from avsr.errors import InputError
-from avsr.files import read_jsonl, write_json
+from avsr.files import write_json
 from avsr.media.audio import read_audio
 from avsr.media.landmarks import Landmarks
 from avsr.media.timing import FPS
-from avsr.models.recognizer import Recognizer
-from avsr.score import score
-from avsr.significance import char_tally, word_tally
 from benchmarks.columns import definitions, readback_key
+from benchmarks.digests import Digests, digest_of
+from benchmarks.readback import Readback
 from benchmarks.recognizer import training_facts
-from benchmarks.visemes import VisemeLexicon, viseme_score
 from talking3d.face.motion import Motion
 from talking3d.face.regions import lip_aperture_mm
 from talking3d.face.template import FaceTemplate
-from talking3d.metrics import closures, fdd, ldtw_mm, lip_errors, misalignments, mve_mm
+from talking3d.metrics import closures, fdd, ldtw_mm, lip_errors, lip_intensity_mm, misalignments, mve_mm, slcc_terms
 from talking3d.models.syncnet3d import SyncNet3D
+from talking3d.runtime import Runtime
 from talking3d.sync import sync_score
 
 INNER_LIPS = 62, 66  # iBUG-68: the middle of the upper and of the lower inner lip
 SEEN = ("motion", "template", "landmarks", "alignment", "audio")  # the files of a row that `measure_utterance` reads
+
+INTENSITIES = ("speech_rms", "lip_intensity_mm")  # of an utterance; those of all utterances give SLCC
 
 Measures = dict[str, tuple[float, float]]  # key of `benchmarks.columns`: total, weight
 
@@ -72,9 +72,12 @@ def measure_utterance(row: Mapping, other: Mapping, judge: SyncNet3D | None = No
             found["mtm_ms"] = 1000 / FPS * sum(gaps), len(gaps)
     if other["motion"] is None:
         return found
-    moved = Motion.load(other["motion"])
+    moved, face, waveform = Motion.load(other["motion"]), FaceTemplate.load(other["template"]), read_audio(row["audio"])
+    offsets = moved.offsets_for(face)
+    found["speech_rms"] = float(np.sqrt(np.square(waveform, dtype=np.float64).mean())), 1
+    found["lip_intensity_mm"] = lip_intensity_mm(offsets, face.region("lips")), 1
     if judge is not None:
-        judged = sync_score(judge, read_audio(row["audio"]), moved.offsets_for(FaceTemplate.load(other["template"])))
+        judged = sync_score(judge, waveform, offsets)
         found |= {"lse_d": (judged.lse_d, 1), "lse_c": (judged.lse_c, 1)}
     phones = read_alignment(row["alignment"]).get("phones") if row["alignment"] is not None else None
     if phones:
@@ -95,6 +98,13 @@ def measure_utterance(row: Mapping, other: Mapping, judge: SyncNet3D | None = No
         "fdd": (signed, 1),
         "fdd_abs": (absolute, 1),
     }
+
+
+def _runtime_of(row: Mapping, runtime: Runtime) -> tuple[float, float]:
+    """Seconds of computing and of speech of one utterance; no weight where its time was not taken."""
+    if row["utt_id"] not in runtime.seconds:
+        return 0.0, 0.0
+    return runtime.seconds[row["utt_id"]], Motion.load(row["motion"]).n_frames / FPS
 
 
 class Bench:
@@ -125,10 +135,11 @@ class Bench:
         self.rows = sorted(read_manifest(reference, use=SEEN), key=lambda row: row["utt_id"])
         self.out, self.readers, self.judge = out, dict(readers), judge
         self.decoding = DecodeConfig(method="beam", beam_size=beam_size, modality="v")
-        self._lexicon_rows = [*self.rows, *(row for path in lexicon for row in read_manifest(path))]
-        self._lexicon: VisemeLexicon | None = None
-        self._loaded: dict[str, Recognizer | SyncNet3D] = {}
-        self._digests: dict[str, str] = {}
+        self.digests = Digests()
+        lexicon_rows = [row for path in lexicon for row in read_manifest(path)]
+        self.reading = Readback(self.rows, lexicon_rows, self.digests)
+        self.hardware: dict[str, str] = {}
+        self._judge: SyncNet3D | None = None
 
     def measure(self, name: str, manifest: str | Path) -> dict[str, np.ndarray]:
         """Everything of one motion: {key: tally (U, 2)}, over the reference's utterances by utt_id.
@@ -145,8 +156,17 @@ class Bench:
         found = self._measured(name, others)
         keys = dict.fromkeys(key for measures in found for key in measures)
         tallies = {key: np.array([measures.get(key, (0, 0)) for measures in found], dtype=float) for key in keys}
-        for reader in self.readers:
-            tallies |= self._readback(name, reader, others)
+        if "lip_intensity_mm" in tallies:
+            heard, seen = (np.where(tally[:, 1] > 0, tally[:, 0], np.nan) for tally in map(tallies.pop, INTENSITIES))
+            terms = slcc_terms(heard, seen, [row["speaker"] for row in self.rows])
+            tallies["slcc"] = np.stack([np.nan_to_num(terms), np.isfinite(terms)], axis=-1)
+        runtime = None if others[0]["motion"] is None else Runtime.load(Path(others[0]["motion"]).parent)
+        if runtime is not None:
+            tallies["rtf"] = np.array([_runtime_of(row, runtime) for row in others])
+            self.hardware[name] = runtime.hardware
+        for reader, checkpoint in self.readers.items():
+            read = self.reading.tallies(self.out / f"read_{name}_by_{reader}", checkpoint, others, self.decoding)
+            tallies |= {readback_key(rate, reader): tally for rate, tally in read.items()}
         return {key: tally for key, tally in tallies.items() if tally[:, 1].sum() > 0}
 
     def protocol(self, measured: Sequence[str]) -> dict:
@@ -159,9 +179,20 @@ class Bench:
         judge = "" if self.judge is None else f"`{Path(self.judge).parent.name}`"
         return {
             "reference": self.reference,
+            "sha256": self.digests.of_reference(self.rows),
+            "judges": self.judges(),
             "utterances": len(self.rows),
             "speakers": len({row["speaker"] for row in self.rows}),
-            "geometry": definitions(measured, n_lips, n_verts, n_upper, judge),
+            "hardware": dict(self.hardware),
+            "geometry": definitions(measured, n_lips, n_verts, n_upper, judge, self.hardware),
+        }
+
+    def judges(self) -> dict:
+        """What the figures hang on beside the reference: SHA-256 of the readers and of the judge, and the search."""
+        return {
+            "readers": {name: self.digests.of(path) for name, path in self.readers.items()},
+            "judge": self.digests.of(self.judge),
+            "decoding": self.decoding.describe(),
         }
 
     def reader_facts(self) -> dict[str, str]:
@@ -170,56 +201,18 @@ class Bench:
 
     def _measured(self, name: str, others: list[dict]) -> list[Measures]:
         # The code is among the inputs: a metric that changes is measured again.
-        code = [self._digest(module) for module in (__file__, talking3d.metrics.__file__)]
-        files = [[row["utt_id"], *(self._digest(row[field]) for field in SEEN)] for row in self.rows + others]
-        inputs = _sha256([code, files, self._digest(self.judge)])
+        code = [self.digests.of(module) for module in (__file__, talking3d.metrics.__file__)]
+        files = self.digests.of_rows(self.rows + others, SEEN)
+        inputs = digest_of([code, files, self.digests.of(self.judge)])
         path = self.out / "measured" / f"{name}.json"
         if path.is_file():
             kept = json.loads(path.read_text(encoding="utf-8"))
             if kept["inputs"] == inputs:
                 return [kept["utterances"][row["utt_id"]] for row in self.rows]
-        judge = None if self.judge is None else self._load(SyncNet3D, self.judge)
-        found = [measure_utterance(row, other, judge) for row, other in zip(self.rows, others, strict=True)]
+        if self.judge is not None and self._judge is None:
+            self._judge = SyncNet3D.from_pretrained(self.judge)
+        found = [measure_utterance(row, other, self._judge) for row, other in zip(self.rows, others, strict=True)]
         found = [{key: (float(total), float(weight)) for key, (total, weight) in each.items()} for each in found]
         utterances = {row["utt_id"]: measures for row, measures in zip(self.rows, found, strict=True)}
         write_json(path, {"inputs": inputs, "utterances": utterances})
         return found
-
-    def _readback(self, name: str, reader: str, others: list[dict]) -> dict[str, np.ndarray]:
-        checkpoint, folder = self.readers[reader], self.out / f"read_{name}_by_{reader}"
-        files = [[row["utt_id"], self._digest(row["lips"])] for row in others]
-        inputs = {"inputs": _sha256([files, self._digest(checkpoint), repr(self.decoding)])}
-        hyp, told = folder / "hyp.jsonl", folder / "inputs.json"
-        if not (hyp.is_file() and told.is_file() and json.loads(told.read_text(encoding="utf-8")) == inputs):
-            decode_manifest(self._load(Recognizer, checkpoint), others, self.decoding, out=hyp)
-            write_json(told, inputs)
-        hyps = {line["utt_id"]: line["text"] for line in read_jsonl(hyp)}
-        refs = {row["utt_id"]: row["text"] for row in self.rows}
-        if self._lexicon is None:
-            self._lexicon = VisemeLexicon(self._lexicon_rows)
-        scores, seen = score(refs, hyps), viseme_score(refs, hyps, self._lexicon)
-        tallies = {"wer": word_tally(scores), "cer": char_tally(scores), "ver": word_tally(seen)}
-        return {readback_key(rate, reader): tally for rate, tally in tallies.items()}
-
-    def _load(self, kind: type[Recognizer] | type[SyncNet3D], checkpoint: str) -> Recognizer | SyncNet3D:
-        if checkpoint not in self._loaded:
-            self._loaded[checkpoint] = kind.from_pretrained(checkpoint)
-        return self._loaded[checkpoint]
-
-    def _digest(self, path: str | Path | None) -> str | None:
-        """SHA-256 of a file's bytes, or of a folder's files; of the text itself where there is no such file."""
-        if path is None:
-            return None
-        path = Path(path)
-        if str(path) not in self._digests:
-            if path.is_dir():
-                files = sorted(file for file in path.rglob("*") if file.is_file())
-                digest = _sha256([[str(file.relative_to(path)), self._digest(file)] for file in files])
-            else:
-                digest = hashlib.sha256(path.read_bytes() if path.is_file() else str(path).encode()).hexdigest()
-            self._digests[str(path)] = digest
-        return self._digests[str(path)]
-
-
-def _sha256(value) -> str:
-    return hashlib.sha256(json.dumps(value).encode()).hexdigest()

@@ -25,18 +25,15 @@ from benchmarks.page import write_page
 from benchmarks.plots import Palette
 from benchmarks.recognizer_section import recognizer_section
 from benchmarks.viseme_section import viseme_part
+from talking3d.runtime import processor_name
 
 
 def hardware() -> str:
     """Processor, cores used and GPU, in words."""
     import torch
 
-    model = platform.processor() or platform.machine()
-    cpuinfo = Path("/proc/cpuinfo")
-    if cpuinfo.is_file():
-        model = next((li.split(":")[1].strip() for li in cpuinfo.read_text().splitlines() if "model name" in li), model)
     gpus = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
-    return f"{model}, {os.cpu_count()} cores, {'no GPU' if not gpus else ', '.join(gpus)}"
+    return f"{processor_name()}, {os.cpu_count()} cores, {'no GPU' if not gpus else ', '.join(gpus)}"
 
 
 def commit_of(folder: Path) -> str:

@@ -20,6 +20,8 @@ BILABIALS = frozenset("pbmɓ")
 CLOSED_MM = 0.5  # inner lips this near count as touching: the skin is soft, the mesh is not
 PROMINENCE = 0.05  # of a curve's range: smaller wiggles are no extrema
 PARTNER_FRAMES = 10  # an extremum further away than this is another gesture's
+FEWEST_TO_CORRELATE = 3  # utterances of a speaker
+ALIKE = 1e-6  # of the largest: intensities that spread less don't vary
 CLOSURE_MARGIN_S = 0.06  # a stop's label starts at its burst; its closure lies in the 50 ms before
 
 
@@ -118,6 +120,41 @@ def misalignments(pred: np.ndarray, true: np.ndarray) -> tuple[list[int], int]:
             if abs(partner - led_to) <= PARTNER_FRAMES:
                 gaps.append(int(abs(partner - frame)))
     return gaps, n_extrema
+
+
+def lip_intensity_mm(offsets: np.ndarray, lips: np.ndarray) -> float:
+    """How much the lips of offsets (T, V, 3) metres move, mm a frame: RMS over time of their vertices' mean step.
+
+    The lip intensity of SLCC (see `slcc_terms`). 0 for a single frame.
+    """
+    if len(offsets) < 2:
+        return 0.0
+    steps = np.linalg.norm(np.diff(np.asarray(offsets[:, lips], dtype=np.float64), axis=0), axis=-1)  # (T - 1, U)
+    return float(1e3 * np.sqrt(np.square(steps.mean(axis=1)).mean()))
+
+
+def slcc_terms(speech: np.ndarray, lips: np.ndarray, speakers: Sequence) -> np.ndarray:
+    """What each utterance gives to SLCC, the speech-lip intensity correlation coefficient; their mean is SLCC.
+
+    After Chae-Yeon et al. (Perceptually Accurate 3D Talking Head Generation, CVPR 2025, arXiv 2503.20308): who speaks
+    louder has livelier lips. Intensities of sound (RMS of the waveform) and lips (`lip_intensity_mm`) are z-normalised
+    within each speaker; SLCC is Pearson's r between the two over all utterances. Z-scores have mean 0 and variance 1,
+    so r is the mean of their products. It is to be held against the true motion's; more is not better.
+
+    speech, lips: intensities (U,); speakers: of each utterance. Returns (U,); NaN where an intensity is NaN, and for
+    speakers with fewer than 3 utterances (two can only agree or not) or whose sound or lips are always alike.
+    """
+    speech, lips = np.asarray(speech, dtype=np.float64), np.asarray(lips, dtype=np.float64)
+    terms, there = np.full(len(speech), np.nan), np.isfinite(speech) & np.isfinite(lips)
+    for speaker in set(speakers):
+        theirs = there & np.array([each == speaker for each in speakers])
+        of_speaker = [intensity[theirs] for intensity in (speech, lips)]
+        if theirs.sum() >= FEWEST_TO_CORRELATE and all(
+            values.std() > ALIKE * np.abs(values).max() for values in of_speaker
+        ):
+            heard, seen = ((values - values.mean()) / values.std() for values in of_speaker)
+            terms[theirs] = heard * seen
+    return terms
 
 
 def closures(aperture_mm: np.ndarray, phones: Sequence, closed_mm: float = CLOSED_MM) -> list[bool]:

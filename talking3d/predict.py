@@ -1,6 +1,7 @@
 """Motion for every utterance of a manifest: a student's, and the controls that a judge of motion must tell from it."""
 
 import hashlib
+import time
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,7 @@ from avsr.media.timing import FPS, frames_of
 from talking3d.animate import head_sway, speak
 from talking3d.face.template import FaceTemplate
 from talking3d.models.motion_model import MotionModel
+from talking3d.runtime import Runtime, device_name
 
 MOTIONS = ("student", "mean", "shuffled", "static")
 
@@ -21,6 +23,9 @@ def predict_manifest(
     rows: list[dict], model: MotionModel, out_dir: str | Path, motion: str = "student", seed: int = 0
 ) -> Path:
     """Write out_dir/motion/<utt_id>.npz for each row and out_dir/manifest.jsonl, whose rows name it.
+
+    For the student also out_dir/motion/runtime.json: how long each utterance took from sound to coefficients, one at a
+    time. The first is said twice, so that what is done once for all is not counted.
 
     Args:
         rows: manifest rows with `audio`. A row's `template` is the face that moves, the model's own where it has none;
@@ -42,9 +47,15 @@ def predict_manifest(
     if any(row.get("template") is None for row in rows):
         model.template.save(out_dir / "template.npz")
     written = []
+    runtime = Runtime(device_name(next(model.parameters()).device))
+    if motion == "student" and rows:
+        speak(model, read_audio(rows[0]["audio"]))
     for row, source in zip(tqdm(rows, desc=f"{motion} motion", unit="utt", disable=None), sources, strict=True):
         n_frames = frames_of(len(read_audio(row["audio"])))
-        coefficients = _coefficients(model, rows[source], row["speaker"], motion, n_frames)
+        waveform = read_audio(rows[source]["audio"])
+        began_s = time.perf_counter()
+        coefficients = _coefficients(model, waveform, row["speaker"], motion, n_frames)
+        runtime.seconds[row["utt_id"]] = time.perf_counter() - began_s
         template = out_dir / "template.npz" if row.get("template") is None else Path(row["template"])
         try:
             face = FaceTemplate.load(template)
@@ -56,18 +67,22 @@ def predict_manifest(
         generator = model.NAME if motion == "student" else f"{model.NAME}-{motion}"
         files = {"motion": str(path), "template": str(template), "lips": None, "video": None, "landmarks": None}
         written.append({**row, **files, "duration_s": n_frames / FPS, "generator": generator})
+    if motion == "student":
+        runtime.save(out_dir / "motion")
     manifest = out_dir / "manifest.jsonl"
     write_manifest(manifest, written)
     return manifest
 
 
-def _coefficients(model: MotionModel, row: dict, speaker: str | None, motion: str, n_frames: int) -> np.ndarray:
+def _coefficients(
+    model: MotionModel, waveform: np.ndarray, speaker: str | None, motion: str, n_frames: int
+) -> np.ndarray:
     """(n_frames, K); speech of another length than its motion shall have is cut or begun again."""
     if motion == "static":
         return np.zeros((n_frames, len(model.mean)), np.float32)
     if motion == "mean":
         return np.tile(model.mean.cpu().numpy(), (n_frames, 1))
-    coefficients = speak(model, read_audio(row["audio"]), speaker if speaker in model.speakers else None)
+    coefficients = speak(model, waveform, speaker if speaker in model.speakers else None)
     return coefficients[np.arange(n_frames) % len(coefficients)]
 
 

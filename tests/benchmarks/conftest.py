@@ -5,11 +5,13 @@ import pytest
 
 from avsr.data.alignment import write_alignment
 from avsr.data.manifest import write_manifest
+from avsr.media.audio import write_wav
 from talking3d.face.motion import Motion
 from talking3d.face.procedural import procedural_face
 
 TEXTS = {"u2": "bin at", "u0": "pin five at", "u1": "five"}  # a manifest need not be in order
 PHONES = {"bin": "b ɪ n", "at": "æ t", "pin": "p ɪ n", "five": "f aɪ v"}
+LOUDNESS = {"u0": 0.1, "u1": 0.2, "u2": 0.4}
 FRAMES = {"u0": 30, "u1": 24, "u2": 45}
 
 
@@ -33,7 +35,7 @@ def manifests(tmp_path):
             coefficients = true[utt_id] + error * rng.random(true[utt_id].shape)
             Motion.of_template(face, 25, coefficients=coefficients).save(folder / f"{utt_id}.npz")
             (folder / f"{utt_id}.mp4").write_bytes(f"{name} {utt_id}".encode())
-            (tmp_path / f"{utt_id}.wav").touch()
+            write_wav(tmp_path / f"{utt_id}.wav", LOUDNESS[utt_id] * np.sin(np.arange(640 * FRAMES[utt_id]) / 5))
             words, phones, now_s = [], [], 0.1
             for word in text.split():
                 begin_s = now_s
@@ -59,16 +61,16 @@ def _as_text(files):
 def reader(monkeypatch):
     """A reader that knows the reference's lips, misses words of "near" and reads "far" as one word; `.asked` counts."""
     from avsr.files import write_jsonl
-    from benchmarks import measures
+    from benchmarks import readback
 
     asked = []
 
-    def decode(model, rows, config, *, out):
+    def decode(model, rows, config, *, out, **conditions):
         source = rows[0]["lips"].split("/")[-2]
         asked.append(source)
         heard = {"reference": lambda text: text, "near": lambda text: text.split()[0], "far": lambda text: "pin"}
         write_jsonl(out, [{"utt_id": row["utt_id"], "text": heard[source](row["text"])} for row in rows])
 
-    monkeypatch.setattr(measures, "decode_manifest", decode)
-    monkeypatch.setattr(measures.Recognizer, "from_pretrained", lambda path: None)
+    monkeypatch.setattr(readback, "decode_manifest", decode)
+    monkeypatch.setattr(readback.Recognizer, "from_pretrained", lambda path: None)
     return asked

@@ -7,6 +7,7 @@ import pytest
 
 from avsr.data.manifest import read_manifest, write_manifest
 from avsr.errors import InputError
+from avsr.media.audio import read_audio
 from avsr.significance import pooled
 from benchmarks import measures
 from benchmarks.content import markdown_section
@@ -15,7 +16,8 @@ from benchmarks.generator_section import generator_section
 from benchmarks.measures import Bench, correlation
 from talking3d.face.motion import Motion
 from talking3d.face.template import FaceTemplate
-from talking3d.metrics import closure_rate, fdd, ldtw_mm, lve, lve_mm, mtm_ms, mve_mm
+from talking3d.metrics import closure_rate, fdd, ldtw_mm, lip_intensity_mm, lve, lve_mm, mtm_ms, mve_mm
+from talking3d.runtime import Runtime
 
 
 def test_correlation_ignores_length_and_stillness():
@@ -34,6 +36,8 @@ def test_tallies_pool_as_the_metrics_pool(manifests, tmp_path):
     ]
     lips, upper = face.region("lips"), face.region("upper_face")
     gaps = [(measures.opening_of(p), measures.opening_of(t)) for p, t in zip(pred, true, strict=True)]
+    sound = [np.sqrt(np.mean(np.square(read_audio(row["audio"]), dtype=float))) for row in true]
+    lively = [lip_intensity_mm(motion, lips) for motion, _ in pairs]
     phones = [measures.read_alignment(row["alignment"])["phones"] for row in true]
     expected = {
         "lve_mm": lve_mm(pairs, lips),
@@ -43,6 +47,7 @@ def test_tallies_pool_as_the_metrics_pool(manifests, tmp_path):
         "fdd": fdd(pairs, upper)[0],
         "fdd_abs": fdd(pairs, upper)[1],
         "mtm_ms": mtm_ms(gaps)[0],
+        "slcc": np.corrcoef(sound, lively)[0, 1],
         "lip_correlation": np.mean([correlation(*gap) for gap in gaps]),
         "closure_rate": closure_rate(zip([gap for gap, _ in gaps], phones, strict=True)),
     }
@@ -71,6 +76,16 @@ def test_scores_of_each_motion_and_their_table(manifests, reader, tmp_path):
     assert "| motion | LVE mm | LVE m² |" in table and "| WER read by V | VER read by V |" in table
     assert f"{motions['near']['lve_mm']:.2f}" in table and "- reader V: `reader`" in table
     assert "LSE" not in table and "540 lip vertices" in table
+
+
+def test_runtime_is_pooled_by_the_speech_that_was_timed(manifests, tmp_path):
+    Runtime("an abacus, 1 thread", {"u0": 0.6, "u2": 0.9}).save(tmp_path / "near")
+    bench = Bench(manifests["reference"], tmp_path / "out", {})
+    scores = evaluate(bench, {name: manifests[name] for name in ("near", "far")})
+    assert scores["motions"]["near"]["rtf"] == pytest.approx(1.5 / (75 / 25))  # 30 and 45 frames were timed
+    assert "rtf" not in scores["motions"]["far"]
+    assert "(near: an abacus, 1 thread)" in scores["protocol"]["geometry"]
+    assert "| RTF |" in markdown_section(generator_section("test", scores))
 
 
 def test_what_is_kept_is_used_until_a_file_changes(manifests, reader, tmp_path, monkeypatch):

@@ -7,7 +7,19 @@ import pytest
 
 from avsr.errors import InputError
 from talking3d.face.from_mesh import read_indices
-from talking3d.metrics import closure_rate, closures, fdd, ldtw_mm, lip_errors, lve, lve_mm, mtm_ms, mve_mm
+from talking3d.metrics import (
+    closure_rate,
+    closures,
+    fdd,
+    ldtw_mm,
+    lip_errors,
+    lip_intensity_mm,
+    lve,
+    lve_mm,
+    mtm_ms,
+    mve_mm,
+    slcc_terms,
+)
 
 
 @pytest.fixture
@@ -196,3 +208,33 @@ def test_mtm_of_a_mouth_that_never_moves():
 def test_mtm_of_unequal_lengths():
     with pytest.raises(InputError, match="lip openings of 90 and 100 frames: give both of one length"):
         mtm_ms([(opening(90), opening(100))])
+
+
+def test_lip_intensity_is_the_naive_loop():
+    offsets = 1e-3 * np.random.default_rng(0).standard_normal((9, 12, 3))
+    lips = np.array([1, 4, 7])
+    means = [np.mean([np.linalg.norm(offsets[t + 1, v] - offsets[t, v]) for v in lips]) for t in range(8)]
+    assert lip_intensity_mm(offsets, lips) == pytest.approx(1e3 * np.sqrt(np.mean(np.square(means))))
+    assert lip_intensity_mm(offsets[:1], lips) == 0
+    assert lip_intensity_mm(offsets + 0.3, lips) == pytest.approx(lip_intensity_mm(offsets, lips))
+
+
+def test_slcc_is_pearsons_r_of_what_is_normalised_by_speaker():
+    rng = np.random.default_rng(1)
+    speakers = np.repeat(["a", "b", "c"], [5, 9, 6])
+    level = {"a": 0.01, "b": 0.2, "c": 3.0}
+    speech = np.array([level[who] for who in speakers]) * (1 + rng.random(20))
+    lips = 2 * speech / np.array([level[who] ** 2 for who in speakers]) + rng.random(20)
+    z = [np.concatenate([(v - v.mean()) / v.std() for v in np.split(x, [5, 14])]) for x in (speech, lips)]
+    terms = slcc_terms(speech, lips, speakers)
+    assert terms.mean() == pytest.approx(np.corrcoef(*z)[0, 1])
+    order = rng.permutation(20)
+    np.testing.assert_allclose(slcc_terms(speech[order], lips[order], speakers[order]), terms[order])
+    assert slcc_terms(speech, speech, speakers).mean() == pytest.approx(1)
+
+
+def test_slcc_leaves_out_who_never_varies():
+    speech, lips = np.arange(1.0, 10), np.array([0.3, 0.3, 0.3, 4, 5, 6, np.nan, 1, 2])
+    terms = slcc_terms(speech, lips, list("aaabbbbcc"))
+    assert np.isfinite(terms).tolist() == [False] * 3 + [True] * 3 + [False] * 3
+    assert terms[3:6].mean() == pytest.approx(1)

@@ -13,6 +13,7 @@ from talking3d.face.motion import Motion
 from talking3d.face.procedural import procedural_face
 from talking3d.face.template import FaceTemplate
 from talking3d.models.audio2mesh import Audio2Mesh
+from talking3d.runtime import Runtime
 
 CONFIG = """
 model: audio2mesh
@@ -75,6 +76,11 @@ def test_predict_writes_motion_for_a_whole_manifest(checkpoint, spoken, spoken_r
     assert {row["generator"] for row in rows} == {"audio2mesh" if motion == "student" else f"audio2mesh-{motion}"}
     for row, source in zip(rows, spoken_rows, strict=True):
         assert Motion.load(row["motion"]).n_frames == Motion.load(source["motion"]).n_frames
+    runtime = Runtime.load(tmp_path / "motion")
+    assert (runtime is not None) == (motion == "student")
+    if runtime is not None:
+        assert runtime.seconds.keys() == {row["utt_id"] for row in rows} and "thread" in runtime.hardware
+        assert all(0 < seconds < 60 for seconds in runtime.seconds.values())
 
 
 def test_controls_differ_as_they_should(checkpoint, spoken, spoken_rows, tmp_path, tiny_face):

@@ -1,0 +1,1 @@
+"""How well people understand a face in noise: clips for them to listen to, and the scores of what they wrote."""
