@@ -26,8 +26,8 @@ NEAR = 64  # candidates: frames nearest to a target
 REACH = 2  # frames: candidates are too what lies this near in time to the candidates of the targets around
 SIDE = 16  # px of the small pictures, which joins are judged by
 # Costs are squares of mm, root mean square over the lips; what else counts is brought to mm by these.
-SPEED_MM = 1.0  # for 1 mm a frame
-GAP_MM = 0.5  # for 1 mm between the inner lips: few vertices, and all that closures are
+SPEED_MM = 2.0  # for 1 mm a frame
+GAP_MM = 1.0  # for 1 mm between the inner lips: few vertices, and all that closures are
 GRAY_MM = 0.5  # for a gray level, root mean square over the picture
 CUT_MM2 = 0.3  # for any cut, however well it joins
 
