@@ -176,6 +176,15 @@ def _teach(args: argparse.Namespace) -> None:
     print(teach_manifest(rows, model, args.out, others=others, still=args.still, shuffle_seed=args.shuffle_seed))
 
 
+def _retrieve(args: argparse.Namespace) -> None:
+    from avsr.data.manifest import read_manifest
+    from talking3d.retrieve import retrieve_manifest
+
+    rows = read_manifest(args.manifest, need=("motion", "template"))
+    filmed = read_manifest(args.frames, need=("motion", "template"), use=("lips",))
+    print(retrieve_manifest(rows, filmed, args.out, own=args.own, n_jobs=args.nj))
+
+
 def build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="talking3d", description=__doc__)
     parser.add_argument("-v", "--verbose", action="store_true", help="say more on the way")
@@ -320,6 +329,14 @@ def build_parser() -> argparse.ArgumentParser:
         "--shuffle_seed", type=int, help="a control: lips for another utterance's sound, drawn by this seed"
     )
     sub.set_defaults(run=_teach)
+
+    sub = commands.add_parser("retrieve", help="lip crops for a manifest's motion out of filmed frames near to it")
+    sub.add_argument("manifest")
+    sub.add_argument("--frames", required=True, metavar="MANIFEST", help="the same speakers, filmed: of `fit`")
+    sub.add_argument("--out", required=True, help="folder for lips/, statistics.json and manifest.jsonl")
+    sub.add_argument("--own", action="store_true", help="an utterance may be given the frames that were filmed of it")
+    sub.add_argument("--nj", type=int, default=1, help="threads")
+    sub.set_defaults(run=_retrieve)
     return parser
 
 
