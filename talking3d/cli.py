@@ -133,6 +133,13 @@ def _fit(args: argparse.Namespace) -> None:
     print(fit_manifest(rows, args.out, args.template, **how))
 
 
+def _look(args: argparse.Namespace) -> None:
+    from avsr.data.manifest import read_manifest
+    from talking3d.corpus.speaker_looks import find_looks
+
+    print(find_looks(read_manifest(args.manifest, need=("lips", "motion", "template")), args.out))
+
+
 def _predict(args: argparse.Namespace) -> None:
     from avsr.data.manifest import read_manifest
     from talking3d.animate import find_checkpoint
@@ -161,8 +168,8 @@ def _draw(args: argparse.Namespace) -> None:
     generators = sorted({row["generator"] or "corpus" for row in rows})
     if len(generators) > 1:
         raise InputError(f"{args.manifest} mixes motion of {', '.join(generators)}: draw them one at a time")
-    how = {"n_jobs": args.nj, "seed": args.seed, "look": args.look, "backend": args.backend}
-    print(draw_lip_clips(rows, args.out, generator=generators[0], **how))
+    how = {name: getattr(args, name) for name in ("seed", "look", "backend", "motion_noise")}
+    print(draw_lip_clips(rows, args.out, generator=generators[0], n_jobs=args.nj, **how))
 
 
 def _teach(args: argparse.Namespace) -> None:
@@ -291,6 +298,11 @@ def build_parser() -> argparse.ArgumentParser:
     sub.add_argument("--speakers", metavar="DIR", help="an earlier --out, whose speakers are taken over")
     sub.set_defaults(run=_fit)
 
+    sub = commands.add_parser("look", help="the looks of filmed speakers, to draw lips in: light, skin, lens")
+    sub.add_argument("manifest", help="of `talking3d fit`, with filmed lips")
+    sub.add_argument("--out", required=True, help="folder for <speaker>.npz, pictures and agreement.json")
+    sub.set_defaults(run=_look)
+
     sub = commands.add_parser("predict", help="motion for each utterance of a manifest")
     sub.add_argument("manifest")
     sub.add_argument("--checkpoint", help="folder or hub id of a student")
@@ -313,7 +325,8 @@ def build_parser() -> argparse.ArgumentParser:
     sub.add_argument("--out", required=True, help="folder for lips/ and manifest.jsonl")
     sub.add_argument("--nj", type=int, default=1, help="processes")
     sub.add_argument("--seed", type=int, default=0, help="of the random looks")
-    sub.add_argument("--look", choices=("random", "plain"), default="random", help="of the clips: each its own, or one")
+    sub.add_argument("--look", default="random", help="random (each its own), plain (one), a .npz or folder of `look`")
+    sub.add_argument("--motion_noise", type=float, metavar="SHARE", help="of each coefficient's standard deviation")
     sub.add_argument("--backend", choices=BACKENDS, default="auto", help="the rasteriser")
     sub.set_defaults(run=_draw)
 

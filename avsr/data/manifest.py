@@ -88,6 +88,11 @@ def write_manifest(path: str | Path, rows: Iterable[dict]) -> None:
     write_jsonl(path, lines)
 
 
+def speaker_of(row: dict) -> str:
+    """The speaker that a row's files are named by: without one it is an utterance of its own speaker."""
+    return row["utt_id"] if row.get("speaker") is None else row["speaker"]
+
+
 def from_kaldi(data_dir: str | Path) -> list[dict]:
     """Rows from a Kaldi/ESPnet data folder, sorted by utt_id.
 

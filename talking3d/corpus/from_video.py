@@ -19,7 +19,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from avsr.data.manifest import write_manifest
+from avsr.data.manifest import speaker_of, write_manifest
 from avsr.errors import InputError
 from avsr.files import atomic_path, write_json, write_jsonl
 from avsr.media.landmarks import Landmarks
@@ -31,7 +31,7 @@ from talking3d.face.procedural import procedural_face
 from talking3d.face.template import FaceTemplate
 
 GENERATOR = "fit"
-FITTING = 1  # goes into settings.json: raise it when the same landmarks give another motion
+FITTING = 2  # goes into settings.json: raise it when the same landmarks give another motion
 
 logger = logging.getLogger(__name__)
 
@@ -109,11 +109,6 @@ def read_clip(row: dict) -> Tracked:
     """The landmarks of a row, and how dark the line between its lips is where it has any. InputError as theirs."""
     landmarks = Landmarks.load(row["landmarks"])
     return Tracked(landmarks, None if row.get("lips") is None else line_darkness(read_lips(row["lips"])))
-
-
-def speaker_of(row: dict) -> str:
-    """The speaker that a row's files are named by."""
-    return row["utt_id"] if row.get("speaker") is None else row["speaker"]
 
 
 def _with_landmarks(row: dict, folder: str | Path | None) -> dict:

@@ -3,7 +3,7 @@
 Letters: N points, P pairs of points.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -12,6 +12,11 @@ from talking3d.face.template import FaceTemplate
 
 MOUTH = range(48, 68)
 CLOSEST_M = 1e-4  # landmarks nearer to each other than this count as one
+# Of each iBUG point the one on the other side of the face.
+MIRRORED = np.array(
+    [*range(16, -1, -1), *range(26, 16, -1), 27, 28, 29, 30, 35, 34, 33, 32, 31, 45, 44, 43, 42, 47, 46, 39, 38, 37, 36,
+     41, 40, 54, 53, 52, 51, 50, 49, 48, 59, 58, 57, 56, 55, 64, 63, 62, 61, 60, 67, 66, 65]
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -73,3 +78,20 @@ def warp_by_landmarks(source: FaceTemplate, target: FaceTemplate, points: np.nda
     spline = RBFInterpolator(here[kept], (there - here)[kept], kernel="linear", degree=1)
     moved = laid.points(np.asarray(points, np.float64))
     return moved + spline(moved)
+
+
+def shift_landmarks(face: FaceTemplate, numbers: np.ndarray, shifts_m: np.ndarray, smoothing: float) -> FaceTemplate:
+    """The face whose landmarks `numbers` (P,) lie about shifts_m (P, 3) further, and all the rest with them.
+
+    Shifts are made symmetrical: a detector's left and right points mean different things, a face's hardly do.
+    smoothing: how far the spline of `warp_by_landmarks` may leave single shifts, 0 for not at all.
+    """
+    from scipy.interpolate import RBFInterpolator
+
+    asked = np.full((len(MIRRORED), 3), np.nan)
+    asked[numbers] = shifts_m
+    both = np.stack([asked, asked[MIRRORED] * (-1, 1, 1)])[:, numbers]
+    shifts = np.nanmean(both, axis=0)
+    here = face.verts[face.landmarks[numbers]].astype(np.float64)
+    spline = RBFInterpolator(here, shifts, kernel="linear", degree=0, smoothing=smoothing)
+    return replace(face, verts=face.verts + spline(face.verts.astype(np.float64)))

@@ -22,7 +22,7 @@ from avsr.errors import InputError
 from avsr.files import atomic_path
 from avsr.media.landmarks import Landmarks
 from avsr.media.timing import FPS
-from talking3d.face.align import common_landmarks
+from talking3d.face.align import common_landmarks, shift_landmarks
 from talking3d.face.blendshape_fit import bounds, stay_mm
 from talking3d.face.correspondence import CONTACT_GAP_M, GAP_PAIRS, lip_gaps
 from talking3d.face.landmark_solver import Rig, project, solve
@@ -38,6 +38,8 @@ MOST_CLIPS = 200  # that a speaker's rest is estimated from
 # turning from the speaker's usual (mm a radian; mm; mm a share).
 SPEAKER_STAY, FRAME_STAY = np.array([100, 100, 100, 0, 0, 300]), np.array([10, 10, 10, 0, 0, 0])
 SHAPE_STAY_MM, SHAPE_BOUND = 1.5, 2.0
+# What the shapes cannot do, a warp does: the points where a detector means what a template means, and how smoothly.
+LIKENESS, LIKENESS_SMOOTHING = np.array([7, 8, 9, *range(27, 60)]), 0.01
 GAP_WEIGHT = 6.0
 OUTER_PAIRS = ((49, 59), (50, 58), (51, 57), (52, 56), (53, 55))  # iBUG: upper and lower border of the lips
 # Lips that are open by no more than the first beyond their rest are in contact; from the second on, a gap is as seen,
@@ -204,6 +206,10 @@ def fit_talker(template: FaceTemplate, clips: Sequence[Tracked], name: str | Non
     correction = np.zeros((68, 3))
     size = float(1 + pose[0, 5])  # clips are measured in the size of the head at rest
     correction[numbers, :2] = off / size @ np.linalg.inv(turn[:2, :2]).T
+    alike = np.intersect1d(LIKENESS, numbers)
+    before = _MM * person.verts[person.landmarks]
+    person = shift_landmarks(person, alike, correction[alike] / _MM, LIKENESS_SMOOTHING)
+    correction[numbers] -= (_MM * person.verts[person.landmarks] - before)[numbers]
     here = np.full((68, 2), np.nan)
     here[numbers] = rest[numbers]
     return Talker(

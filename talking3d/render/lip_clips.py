@@ -20,17 +20,19 @@ from typing import NamedTuple
 import numpy as np
 from tqdm import tqdm
 
-from avsr.data.manifest import write_manifest
+from avsr.data.manifest import speaker_of, write_manifest
 from avsr.errors import InputError
 from avsr.files import write_json, write_jsonl
 from avsr.media.timing import FPS
 from avsr.media.video import write_lips
 from avsr.parallel import worker_pool
 from talking3d.face.motion import Motion
+from talking3d.face.motion_noise import with_noise
 from talking3d.face.template import FaceTemplate
-from talking3d.render.look import Look, random_look
+from talking3d.render.look import Look, look_about, random_look
 from talking3d.render.rasterize import chosen_backend
 from talking3d.render.renderer import render_lips
+from talking3d.render.speaker_look import SpeakerLook
 
 # Goes into each look's seed and into settings.json: raise it when the same motion is drawn differently.
 DRAWING = 3
@@ -44,7 +46,7 @@ logger = logging.getLogger(__name__)
 
 
 class Job(NamedTuple):
-    """One clip to draw."""
+    """One clip to draw. look: one of LOOKS, or the file of a speaker's."""
 
     utt_id: str
     motion: str
@@ -53,6 +55,7 @@ class Job(NamedTuple):
     look: str
     seed: int
     backend: str
+    motion_noise: float | None
 
 
 def draw_lip_clips(
@@ -62,8 +65,9 @@ def draw_lip_clips(
     generator: str,
     n_jobs: int = 1,
     seed: int = 0,
-    look: str = "random",
+    look: str | Path = "random",
     backend: str = "auto",
+    motion_noise: float | None = None,
 ) -> Path:
     """Draw each row's motion on its template to out_dir/lips/NNN/<utt_id>.mp4 and write out_dir/manifest.jsonl.
 
@@ -79,30 +83,37 @@ def draw_lip_clips(
         rows: manifest rows with `motion` and `template` (files).
         generator: what made the motion, for the manifest.
         look: "random": each utterance has a light, background, stance, lens and codec of its own (`random_look`);
-            "plain": all have the default `Look`.
+            "plain": all have the default `Look`; otherwise the file of a speaker's look (`talking3d look`), or a folder
+            of them, <speaker>.npz: each utterance has one about it (`look_about`).
         backend: of `rasterize.BACKENDS`; their pictures differ by a gray level here and there, and so do bytes.
+        motion_noise: put noise of this share of each coefficient's standard deviation on the motion (`with_noise`).
 
     Returns:
         the manifest's path: the rows with `lips`, source="rendered" and `generator` set.
 
     Raises:
-        InputError: before anything is drawn: an unknown look or backend, no rows, a utt_id used twice, a row without
-            motion or template, an out_dir that was drawn with another seed, look or backend. At once: a clip that
+        InputError: before anything is drawn: an unknown look or backend, a speaker without look, a negative noise, no
+            rows, a utt_id used twice, a row without motion or template, an out_dir that was drawn otherwise. At once: a
+            clip that
             cannot be written (a full disk). After all the others are drawn: rows with a bad motion or template.
     """
-    if look not in LOOKS:
-        raise InputError(f"unknown look {look!r}: expected one of {', '.join(LOOKS)}")
     out_dir = Path(out_dir)
     _check_rows(rows)
-    _claim(out_dir, {"drawing": DRAWING, "look": look, "seed": seed, "backend": chosen_backend(backend, "cpu")})
+    looks = _looks_of(rows, str(look))
+    settings = {"drawing": DRAWING, "look": _said(looks), "seed": seed, "backend": chosen_backend(backend, "cpu")}
+    if motion_noise is not None:
+        if not motion_noise >= 0:
+            raise InputError(f"motion_noise must be a share of at least 0, got {motion_noise}")
+        settings["motion_noise"] = motion_noise
+    _claim(out_dir, settings)
     found = _clips_in(out_dir / "lips")
     clips = [
         found.get(f"{row['utt_id']}.mp4", out_dir / "lips" / f"{i // CLIPS_A_FOLDER:03d}" / f"{row['utt_id']}.mp4")
         for i, row in enumerate(rows)
     ]
     jobs = [
-        Job(row["utt_id"], str(row["motion"]), str(row["template"]), str(clip), look, seed, backend)
-        for row, clip in zip(rows, clips, strict=True)
+        Job(row["utt_id"], str(row["motion"]), str(row["template"]), str(clip), of_row, seed, backend, motion_noise)
+        for row, clip, of_row in zip(rows, clips, looks, strict=True)
         if f"{row['utt_id']}.mp4" not in found
     ]
     logger.info("drawing lips: %d of %d clips to draw in %s", len(jobs), len(rows), out_dir)
@@ -123,11 +134,46 @@ def draw_lip_clips(
 
 
 def clip_look(utt_id: str, seed: int, look: str = "random") -> Look:
-    """The look that an utterance is drawn with."""
+    """The look that an utterance is drawn with; look: one of LOOKS, or the file of a speaker's."""
     if look == "plain":
         return Look()
-    digest = hashlib.sha256(f"{DRAWING}/{seed}/{utt_id}".encode()).digest()
-    return random_look(np.random.default_rng(int.from_bytes(digest[:8], "big")))
+    rng = _rng(utt_id, seed)
+    return random_look(rng) if look == "random" else look_about(SpeakerLook.load(look).look, rng)
+
+
+def _rng(utt_id: str, seed: int, *purpose: str) -> np.random.Generator:
+    """Random numbers that depend on these only."""
+    digest = hashlib.sha256("/".join(map(str, (DRAWING, seed, utt_id, *purpose))).encode()).digest()
+    return np.random.default_rng(int.from_bytes(digest[:8], "big"))
+
+
+def _looks_of(rows: list[dict], look: str) -> list[str]:
+    """Of each row: one of LOOKS, or the file of its speaker's look."""
+    if look in LOOKS or Path(look).is_file():
+        return [look] * len(rows)
+    if not Path(look).is_dir():
+        raise InputError(
+            f"unknown look {look!r}: expected one of {', '.join(LOOKS)}, or what `talking3d look` has written, a file "
+            "or its folder"
+        )
+    files = {name: Path(look, f"{name}.npz") for name in {speaker_of(row) for row in rows}}
+    absent = sorted(name for name, file in files.items() if not file.is_file())
+    if absent:
+        raise InputError(
+            f"{look} has no look of {len(absent)} speakers (first: {absent[0]}): find them with `talking3d look`, or "
+            "name the file of one look for all"
+        )
+    return [str(files[speaker_of(row)]) for row in rows]
+
+
+def _said(looks: list[str]) -> str:
+    """What settings.json says of the looks: of files their hash, so that another look isn't taken for the same."""
+    if looks[0] in LOOKS:
+        return looks[0]
+    digest = hashlib.sha256()
+    for file in dict.fromkeys(looks):
+        digest.update(Path(file).read_bytes())
+    return f"sha256 {digest.hexdigest()[:16]}"
 
 
 def _check_rows(rows: list[dict]) -> None:
@@ -224,10 +270,12 @@ def _draw_clips(task: list[Job]) -> tuple[list[dict], int]:
 
 
 def _draw_clip(job: Job) -> None:
-    template = _load_template(job.template)
+    template = _load_template(job.template, job.look)
     motion = Motion.load(job.motion)
     if motion.fps != FPS:
         raise InputError(f"{job.motion} runs at {motion.fps} fps, expected {FPS}: resample it first")
+    if job.motion_noise is not None:
+        motion = with_noise(motion, template, job.motion_noise, _rng(job.utt_id, job.seed, "motion"))
     look = clip_look(job.utt_id, job.seed, job.look)
     write_lips(
         job.clip, render_lips(template, motion.offsets_for(template), motion.head_pose, look, backend=job.backend)
@@ -235,5 +283,6 @@ def _draw_clip(job: Job) -> None:
 
 
 @functools.lru_cache(maxsize=64)
-def _load_template(path: str) -> FaceTemplate:
-    return FaceTemplate.load(path)
+def _load_template(path: str, look: str) -> FaceTemplate:
+    template = FaceTemplate.load(path)
+    return template if look in LOOKS else SpeakerLook.load(look).dress(template)

@@ -16,6 +16,10 @@ CODEC_SHARE = 0.5  # of clips that went through a codec of low quality before th
 CODEC_CRF = (20, 30)  # from hardly visible to what video sites send to small screens
 TRAIL_SHARE = 0.5  # of clips whose shutter stayed open
 
+# Standard deviations of what varies about a look that was found: of lamps' directions (a share of their length, about
+# 8 degrees), of the head's nod, turn and tilt.
+ABOUT_TURN, ABOUT_POSE_DEG = 0.14, np.array([1.0, 1.5, 0.6])
+
 
 @dataclass(frozen=True)
 class Look:
@@ -118,5 +122,39 @@ def random_look(rng: np.random.Generator) -> Look:
         crop_zoom=float(np.exp(rng.normal(0, 0.04))),
         crop_jitter_px=float(rng.uniform(0.1, 0.5)),
         codec_crf=int(rng.integers(CODEC_CRF[0], CODEC_CRF[1] + 1)) if rng.random() < CODEC_SHARE else None,
+        seed=int(rng.integers(2**31)),
+    )
+
+
+def look_about(look: Look, rng: np.random.Generator) -> Look:
+    """The look as another day, a little other light and stance would have it; deterministic in rng.
+
+    Lamps turn by some 8 degrees and are 10 to 20 % stronger or weaker; the head turns by 1 to 1.5 degrees and sways by
+    up to 0.5; noise and blur vary by a quarter, the mouth's size by 3 %.
+    """
+
+    def times(values, sigma):
+        factor = np.exp(rng.normal(0, sigma))
+        return tuple(float(factor * value) for value in values)
+
+    def turned(direction):
+        return tuple((direction + ABOUT_TURN * np.linalg.norm(direction) * rng.standard_normal(3)).tolist())
+
+    return replace(
+        look,
+        key_direction=turned(look.key_direction),
+        fill_direction=turned(look.fill_direction),
+        key=times(look.key, 0.1),
+        fill=times(look.fill, 0.2),
+        sky=times(look.sky, 0.1),
+        ground=times(look.ground, 0.2),
+        specular=look.specular * float(np.exp(rng.normal(0, 0.2))),
+        exposure=look.exposure * float(np.exp(rng.normal(0, 0.06))),
+        head_turn=tuple((np.array(look.head_turn) + np.deg2rad(ABOUT_POSE_DEG * rng.standard_normal(3))).tolist()),
+        head_sway=look.head_sway + float(np.deg2rad(rng.uniform(0, 0.5))),
+        pixel_noise=look.pixel_noise * float(np.exp(rng.normal(0, 0.25))),
+        blur_px=round(look.blur_px * float(np.exp(rng.normal(0, 0.25))), 2),
+        crop_zoom=look.crop_zoom * float(np.exp(rng.normal(0, 0.03))),
+        crop_jitter_px=look.crop_jitter_px + float(rng.uniform(0.1, 0.4)),
         seed=int(rng.integers(2**31)),
     )

@@ -66,7 +66,7 @@ def render_lips(
     check_motion(template, offsets, head_pose)
     rng, head_pose = np.random.default_rng(look.seed), look.stance(head_pose, len(offsets))
     shot = lip_shot(template, offsets, head_pose, look, rng)
-    pictures = _draw(template, offsets, head_pose, look, shot, rng, samples, backend)
+    pictures = draw_frames(template, offsets, head_pose, look, shot, rng, samples, backend)
     lips = np.stack([picture[..., 0] for picture in pictures])
     return lips if look.codec_crf is None else recompress(lips, look.codec_crf)
 
@@ -97,7 +97,7 @@ def stream_face(
     look = Look() if look is None else look
     check_motion(template, offsets, head_pose)
     shot, head_pose = face_shot(template, len(offsets), look, size), look.stance(head_pose, len(offsets))
-    return _draw(template, offsets, head_pose, look, shot, np.random.default_rng(look.seed), SAMPLES, backend)
+    return draw_frames(template, offsets, head_pose, look, shot, np.random.default_rng(look.seed), SAMPLES, backend)
 
 
 def lip_shot(template, offsets, head_pose, look: Look, rng: np.random.Generator | None = None) -> Shot:
@@ -173,8 +173,17 @@ def _crop_jitter(look: Look, n_frames: int, rng: np.random.Generator) -> np.ndar
     return transforms
 
 
-def _draw(template, offsets, head_pose, look, shot: Shot, rng, samples: int, backend: str) -> Iterator[np.ndarray]:
-    """Yield pictures (H, W, C) uint8 of the posed template."""
+def draw_frames(
+    template: FaceTemplate,
+    offsets: np.ndarray,
+    head_pose: np.ndarray | None,
+    look: Look,
+    shot: Shot,
+    rng: np.random.Generator,
+    samples: int,
+    backend: str,
+) -> Iterator[np.ndarray]:
+    """Yield pictures (H, W, C) uint8 of the template posed as head_pose (T, 6) says; the look's stance is left out."""
     if chosen_backend(backend, "cpu") == "cpu":
         linear = _draw_compiled(template, offsets, head_pose, look, shot, samples)
     else:

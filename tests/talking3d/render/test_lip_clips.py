@@ -21,7 +21,9 @@ from talking3d.face.motion import Motion
 from talking3d.face.procedural import procedural_face
 from talking3d.render import lip_clips
 from talking3d.render.lip_clips import clip_look, draw_lip_clips
+from talking3d.render.look import Look
 from talking3d.render.renderer import render_lips
+from talking3d.render.speaker_look import SpeakerLook
 
 N_FRAMES = 8
 
@@ -233,6 +235,57 @@ def test_progress_is_logged(corpus, tmp_path, caplog):
 def test_an_unknown_look(corpus, tmp_path):
     with pytest.raises(InputError, match="unknown look 'dim': expected one of random, plain"):
         draw_lip_clips(corpus[0], tmp_path, generator="rules", look="dim")
+
+
+@pytest.fixture(scope="module")
+def looks(corpus, tmp_path_factory):
+    """Looks of two speakers: the one dark, the other bright."""
+    folder = tmp_path_factory.mktemp("looks")
+    for name, exposure in (("ann", 0.3), ("bob", 1.2)):
+        SpeakerLook(Look(exposure=exposure), corpus[1].colors, corpus[1].topology_hash).save(folder / f"{name}.npz")
+    return folder
+
+
+def test_speakers_are_drawn_in_their_looks(corpus, looks, tmp_path):
+    rows = [row | {"speaker": name} for row, name in zip(corpus[0], ("ann", "bob", "ann", "bob"), strict=True)]
+    drawn = draw_lip_clips(rows, tmp_path / "one", generator="fit", look=looks)
+    means = [read_lips(row["lips"]).mean() for row in read_manifest(drawn, need=("lips",))]
+    assert max(means[0], means[2]) < min(means[1], means[3]) - 30
+    draw_lip_clips(rows[::-1], tmp_path / "again", generator="fit", look=str(looks))
+    straight = contents(tmp_path / "one")
+    assert contents(tmp_path / "again") == straight
+    draw_lip_clips(rows, tmp_path / "other", generator="fit", look=looks, seed=1)
+    assert all(data != straight[name] for name, data in contents(tmp_path / "other").items())
+    both = draw_lip_clips(rows, tmp_path / "ann", generator="fit", look=looks / "ann.npz")
+    assert max(read_lips(row["lips"]).mean() for row in read_manifest(both, need=("lips",))) < 110
+
+
+def test_looks_that_are_not_there_or_not_the_same(corpus, looks, tmp_path):
+    rows = [row | {"speaker": "ann"} for row in corpus[0][:1]]
+    draw_lip_clips(rows, tmp_path / "out", generator="fit", look=looks)
+    with pytest.raises(InputError, match="draw into another folder"):
+        draw_lip_clips(rows, tmp_path / "out", generator="fit", look=looks / "bob.npz")
+    with pytest.raises(InputError, match=r"no look of 2 speakers \(first: cid\): find them with `talking3d look`"):
+        draw_lip_clips([rows[0] | {"speaker": "cid"}, corpus[0][1]], tmp_path / "x", generator="fit", look=looks)
+    SpeakerLook(Look(), corpus[1].colors, "0" * 64).save(tmp_path / "ict.npz")
+    with pytest.raises(InputError, match="'speaker-0': the speaker's look was found on another face"):
+        draw_lip_clips(rows, tmp_path / "y", generator="fit", look=tmp_path / "ict.npz")
+
+
+def test_noise_on_the_motion(corpus, tmp_path):
+    rows = corpus[0][:2]
+    plain, still, shaken, again = (
+        draw_lip_clips(rows, tmp_path / name, generator="fit", look="plain", motion_noise=noise, seed=seed)
+        for name, noise, seed in (("0", None, 0), ("1", 0.0, 0), ("2", 0.6, 0), ("3", 0.6, 1))
+    )
+    plain, still, shaken, again = (contents(path.parent) for path in (plain, still, shaken, again))
+    assert still == plain
+    assert all(len({clips[name] for clips in (plain, shaken, again)}) == 3 for name in plain)
+    assert "motion_noise" not in json.loads((tmp_path / "0" / "settings.json").read_text())
+    with pytest.raises(InputError, match="'motion_noise': 0.6.*draw into another folder"):
+        draw_lip_clips(rows, tmp_path / "2", generator="fit", look="plain")
+    with pytest.raises(InputError, match="motion_noise must be a share of at least 0, got -1"):
+        draw_lip_clips(rows, tmp_path / "4", generator="fit", motion_noise=-1)
 
 
 def save_motion(path, face, **changes):
