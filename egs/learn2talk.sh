@@ -10,6 +10,7 @@ stop_stage=results
 seeds="0 1 2"                  # of the systems' trainings; expert, judge, lip readers and motion prior have one
 systems=(student sync reading learn2talk)
 compared=(student:sync student:reading student:learn2talk)
+draw_options=()                # of talking3d draw
 judge_width=96
 reader_channels="[20,40,80]"   # of the lip reader that is a loss
 
@@ -89,7 +90,8 @@ animate_system() {
   local set=$1 name=$2 motion=$3 checkpoint=$4
   run talking3d predict "$(reference_of "$set")" --checkpoint "$checkpoint" --motion "$motion" --seed "$loop_seed" \
     --out "$exp/generator/$set/$name"
-  run talking3d draw "$exp/generator/$set/$name/manifest.jsonl" --seed "$loop_seed" --out "$exp/generator/$set/$name/drawn"
+  run talking3d draw "$exp/generator/$set/$name/manifest.jsonl" "${draw_options[@]}" --seed "$loop_seed" \
+    --out "$exp/generator/$set/$name/drawn"
 }
 
 stage_ablation() {

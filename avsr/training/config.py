@@ -74,7 +74,8 @@ def keep_config(path: str | Path, config: Any, may_change: Sequence[str] = ()) -
     """Write `config` to `path`; where a config lies there already, it must say the same.
 
     A folder of results belongs to one config. Raises InputError naming each dotted key that differs, except those in
-    `may_change` (a new value of one of those is written).
+    `may_change` (a new value of one of those is written). A key that is not there says the same as None: so a folder
+    outlives a new setting that is off by default.
     """
     path = Path(path)
     if path.exists():
@@ -83,7 +84,7 @@ def keep_config(path: str | Path, config: Any, may_change: Sequence[str] = ()) -
         differing = [
             f"{key} was {before.get(key, absent)!r} and is now {now.get(key, absent)!r}"
             for key in sorted(before.keys() | now.keys())
-            if key not in may_change and before.get(key, absent) != now.get(key, absent)
+            if key not in may_change and before.get(key) != now.get(key)
         ]
         if differing:
             raise InputError(

@@ -201,6 +201,32 @@ def test_fusion_dry_run_changes_the_meeting_alone(tmp_path):
     assert [f"{name}=" in scored for name in ("gated", "concat", "cross_attention", "early")] == [True] * 4
 
 
+def test_motion_dry_run_takes_as_many_steps_on_any_share(tmp_path):
+    done = run_recipe("grid", "--dry_run", "true", "--datadir", "d", "--expdir", "e", cwd=tmp_path, script="motion.sh")
+    assert done.returncode == 0, done.stderr
+    lines = done.stdout.splitlines()
+    students = [line for line in lines if "audio2mesh.yaml" in line]
+    for percent, times in ((1, 200), (2, 100), (10, 20), (100, 2)):
+        alone, tuned = (line for line in students if f"/train_{percent}/" in line)
+        assert alone.count(f"/train_{percent}/") == times and "init=" in tuned and "init=" not in alone
+    readers = [line for line in lines if "recognizer.yaml" in line]
+    assert ["/drawn/" in line and "/drawn_1/" in line for line in readers] == [True, True]
+    assert not any("/default/train/" in line or "/test/" in line for line in readers)  # no filmed lips, no test
+    scored = [line for line in lines if "benchmarks.recognizer" in line]
+    assert len(scored) == 4 and sum("--lm" in line for line in scored) == 2
+    assert not list(tmp_path.iterdir())
+
+
+def test_learn2talk_on_real_speech_reads_filmed_lips_to_judge(tmp_path):
+    done = run_recipe("grid", "--dry_run", "true", "--expdir", "e", cwd=tmp_path, script="learn2talk.sh")
+    assert done.returncode == 0, done.stderr
+    lines = done.stdout.splitlines()
+    (scoring,) = (line for line in lines if "benchmarks.ablation" in line)
+    assert "/fit/test/manifest.jsonl" in scoring and "e/default/recognizer_v/checkpoint" in scoring
+    assert "/judge/checkpoint" in scoring and "/expert/" not in scoring and "/lipreader/" not in scoring
+    assert not any("motion_prior" in line for line in lines)
+
+
 def test_grids_grammar_leads_from_slot_to_slot(tmp_path):
     grammar = grid_local("grammar")
     slots = [line.split() for line in (ROOT / "egs/grid/conf/grammar.txt").read_text().splitlines()]

@@ -161,6 +161,8 @@ def test_kept_config_must_stay_the_same(tmp_path):
         keep_config(path, {"optimiser": Optimiser(lr=0.5)})
     with pytest.raises(InputError, match=r"epochs was '\(absent\)' and is now 3"):
         keep_config(path, {"optimiser": Optimiser(), "epochs": 3})
+    keep_config(path, {"optimiser": Optimiser(), "new": None})  # what is off by default may come later
+    keep_config(path, {"optimiser": Optimiser()})
 
 
 def test_keys_that_may_change_do(tmp_path):
