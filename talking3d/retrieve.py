@@ -18,19 +18,18 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from avsr.data.manifest import write_manifest
+from avsr.data.manifest import speaker_of, write_manifest
 from avsr.errors import InputError
-from avsr.files import write_json, write_jsonl
+from avsr.files import write_json
 from avsr.media.video import read_lips, write_lips
-from talking3d.corpus.from_video import speaker_of
 from talking3d.face.motion import Motion
 from talking3d.face.template import FaceTemplate
 from talking3d.frame_search import FilmedFrames, FrameSearch, LipSpace, features, small_pictures
+from talking3d.out_folder import claim, report_failures
 from talking3d.render.lip_clips import CLIPS_A_FOLDER
 
 RETRIEVAL = 1  # goes into settings.json: raise it when the same motion gets other frames
 CLIPS_IN_MEMORY = 512  # decoded; 0.7 MB for 3 s
-NAMED = 3  # failures in the error's message; failed.jsonl has them all
 
 logger = logging.getLogger(__name__)
 
@@ -63,7 +62,8 @@ def retrieve_manifest(
     out_dir = Path(out_dir)
     _check(rows, ("motion", "template"), "to find lips for")
     _check(filmed, ("lips", "motion", "template"), "of filmed frames")
-    _claim(out_dir, {"retrieval": RETRIEVAL, "own": own, "filmed_sha256": _digest(filmed)})
+    settings = {"retrieval": RETRIEVAL, "own": own, "filmed_sha256": _digest(filmed)}
+    claim(out_dir, settings, "lips retrieved with")
     clips = {
         row["utt_id"]: out_dir / "lips" / f"{i // CLIPS_A_FOLDER:03d}" / f"{row['utt_id']}.mp4"
         for i, row in enumerate(rows)
@@ -80,7 +80,7 @@ def retrieve_manifest(
                 progress.update()
                 if reason is not None:
                     failed.append({"utt_id": row["utt_id"], "reason": reason})
-    _report(out_dir, failed, len(rows))
+    report_failures(out_dir, failed, len(rows), "got no lips, the others have")
     write_json(out_dir / "statistics.json", statistics(_read_record(out_dir, row) for row in rows))
     manifest = out_dir / "manifest.jsonl"
     write_manifest(manifest, [_made(row, clips[row["utt_id"]]) for row in rows])
@@ -235,28 +235,3 @@ def _digest(filmed: list[dict]) -> str:
         except OSError as error:
             raise InputError(f"filmed {row['utt_id']}: cannot read its motion ({error})") from error
     return digest.hexdigest()
-
-
-def _claim(out_dir: Path, settings: dict) -> None:
-    """Write down what out_dir is made of; refuse to mix two sources."""
-    path = out_dir / "settings.json"
-    if not path.is_file():
-        write_json(path, settings)
-        return
-    found = json.loads(path.read_text(encoding="utf-8"))
-    if found != settings:
-        raise InputError(f"{out_dir} holds lips retrieved with {found}, not {settings}: retrieve into another folder")
-
-
-def _report(out_dir: Path, failed: list[dict], n_rows: int) -> None:
-    path = out_dir / "failed.jsonl"
-    if not failed:
-        path.unlink(missing_ok=True)
-        return
-    write_jsonl(path, failed)
-    reasons = "; ".join(f"utterance {failure['utt_id']!r}: {failure['reason']}" for failure in failed[:NAMED])
-    more = f"; and {len(failed) - NAMED} more" if len(failed) > NAMED else ""
-    raise InputError(
-        f"{len(failed)} of {n_rows} utterances got no lips, the others have: {reasons}{more}. All are in {path}; "
-        "mend or remove these rows and retrieve again"
-    )

@@ -11,7 +11,6 @@ out_dir/quality.json, quality.md, pictures/, dropped.jsonl, manifest.jsonl
 
 import functools
 import hashlib
-import json
 import logging
 import shutil
 from collections.abc import Callable, Iterator
@@ -21,7 +20,7 @@ from tqdm import tqdm
 
 from avsr.data.manifest import speaker_of, write_manifest
 from avsr.errors import InputError
-from avsr.files import atomic_path, write_json, write_jsonl
+from avsr.files import atomic_path, write_jsonl
 from avsr.media.landmarks import Landmarks
 from avsr.media.video import read_lips
 from avsr.parallel import worker_pool
@@ -29,6 +28,7 @@ from talking3d.corpus.fit_report import ClipQuality, clip_quality, write_picture
 from talking3d.face.landmark_fit import MOST_CLIPS, Talker, Tracked, fit_clip, fit_talker, line_darkness
 from talking3d.face.procedural import procedural_face
 from talking3d.face.template import FaceTemplate
+from talking3d.out_folder import claim
 
 GENERATOR = "fit"
 FITTING = 2  # goes into settings.json: raise it when the same landmarks give another motion
@@ -125,13 +125,7 @@ def _claim(out_dir: Path, face: FaceTemplate) -> None:
     for array in (face.verts, face.articulation_basis, face.shape_basis, face.landmarks):
         digest.update(array.tobytes())
     settings = {"fitting": FITTING, "template": face.name, "template_sha256": digest.hexdigest()}
-    path = out_dir / "settings.json"
-    if not path.is_file():
-        write_json(path, settings)
-        return
-    found = json.loads(path.read_text(encoding="utf-8"))
-    if found != settings:
-        raise InputError(f"{out_dir} holds fits made with {found}, not {settings}: fit into another folder")
+    claim(out_dir, settings, "fits made with")
 
 
 def _take_over(earlier: Path, out_dir: Path, face: FaceTemplate, clips: dict[str, list[dict]]) -> None:

@@ -7,7 +7,6 @@ measured on synthetic speech and synthetic faces.
 
 import dataclasses
 import functools
-import json
 import logging
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -33,6 +32,7 @@ from talking3d.corpus.tts import STRESS, Synthesizer
 from talking3d.face.motion import Motion
 from talking3d.face.procedural import random_identity
 from talking3d.face.template import FaceTemplate
+from talking3d.out_folder import claim
 from talking3d.render.look import random_look
 from talking3d.render.renderer import render_lips
 
@@ -128,7 +128,7 @@ def make_mini(out_dir: str | Path, preset: str | Preset = "default", seed: int =
         if preset not in PRESETS:
             raise InputError(f"no preset {preset!r} of the embedded corpus: expected one of {', '.join(PRESETS)}")
         sizes = PRESETS[preset]
-    _claim(out_dir, {"preset": dataclasses.asdict(sizes), "seed": seed})
+    claim(out_dir, {"preset": dataclasses.asdict(sizes), "seed": seed}, "a corpus made from", "corpus.json")
     if all((out_dir / split / "manifest.jsonl").is_file() for split in SPLITS):
         logger.info("%s holds the whole corpus already", out_dir)
         return out_dir
@@ -280,17 +280,6 @@ def _speaker_of(split: str, i: int, speakers: list[Speaker]) -> Speaker:
         unseen, turn = i % 4 >= 2, i // 4 * 2 + i % 2
     cast = [speaker for speaker in speakers if speaker.unseen == unseen]
     return cast[turn % len(cast)]
-
-
-def _claim(out_dir: Path, made_from: dict) -> None:
-    """Note what the folder is made from; InputError if it was begun from something else."""
-    path = out_dir / "corpus.json"
-    if path.is_file():
-        found = json.loads(path.read_text(encoding="utf-8"))
-        if found != made_from:
-            raise InputError(f"{out_dir} holds a corpus made from {found}, not {made_from}: choose another folder")
-    else:
-        write_json(path, made_from)
 
 
 def _run(make: Callable[[Line], dict], lines: list[Line], n_jobs: int) -> Iterator[dict]:

@@ -8,7 +8,6 @@ out_dir/manifest.jsonl          once every clip is there
 
 import functools
 import hashlib
-import json
 import logging
 import os
 import shutil
@@ -22,13 +21,13 @@ from tqdm import tqdm
 
 from avsr.data.manifest import speaker_of, write_manifest
 from avsr.errors import InputError
-from avsr.files import write_json, write_jsonl
 from avsr.media.timing import FPS
 from avsr.media.video import write_lips
 from avsr.parallel import worker_pool
 from talking3d.face.motion import Motion
 from talking3d.face.motion_noise import with_noise
 from talking3d.face.template import FaceTemplate
+from talking3d.out_folder import claim, report_failures
 from talking3d.render.look import Look, look_about, random_look
 from talking3d.render.rasterize import chosen_backend
 from talking3d.render.renderer import render_lips
@@ -40,7 +39,6 @@ LOOKS = ("random", "plain")
 CLIPS_A_FOLDER = 1000
 CLIPS_A_TASK = 8  # drawn by a process before it reports
 TASKS_AHEAD = 4  # waiting for each process
-NAMED = 3  # failures in the error's message; failed.jsonl has them all
 
 logger = logging.getLogger(__name__)
 
@@ -105,7 +103,7 @@ def draw_lip_clips(
         if not motion_noise >= 0:
             raise InputError(f"motion_noise must be a share of at least 0, got {motion_noise}")
         settings["motion_noise"] = motion_noise
-    _claim(out_dir, settings)
+    claim(out_dir, settings, "clips drawn with")
     found = _clips_in(out_dir / "lips")
     clips = [
         found.get(f"{row['utt_id']}.mp4", out_dir / "lips" / f"{i // CLIPS_A_FOLDER:03d}" / f"{row['utt_id']}.mp4")
@@ -125,7 +123,7 @@ def draw_lip_clips(
             n_before, n_drawn = n_drawn, n_drawn + n_more
             if 10 * n_drawn // len(jobs) > 10 * n_before // len(jobs):
                 logger.info("drawing lips: %d of %d clips done", n_drawn, len(jobs))
-    _report(out_dir, failed, len(rows))
+    report_failures(out_dir, failed, len(rows), "could not be drawn, the others are")
     drawn = {"source": "rendered", "generator": generator}
     manifest = out_dir / "manifest.jsonl"
     write_manifest(manifest, [row | {"lips": str(clip)} | drawn for row, clip in zip(rows, clips, strict=True)])
@@ -190,17 +188,6 @@ def _check_rows(rows: list[dict]) -> None:
                 raise InputError(f"utterance {utt_id!r} has no {field}: drawing lips needs motion and template files")
 
 
-def _claim(out_dir: Path, settings: dict) -> None:
-    """Write down how out_dir is drawn; refuse to mix two ways."""
-    path = out_dir / "settings.json"
-    if not path.exists():
-        write_json(path, settings)
-        return
-    found = json.loads(path.read_text(encoding="utf-8"))
-    if found != settings:
-        raise InputError(f"{out_dir} holds clips drawn with {found}, not {settings}: draw into another folder")
-
-
 def _clips_in(lips: Path) -> dict[str, Path]:
     """The clips by their names below lips/NNN/; what a killed run was writing is removed."""
     clips: dict[str, Path] = {}
@@ -214,21 +201,6 @@ def _clips_in(lips: Path) -> dict[str, Path]:
                 if path.stat().st_size > 0:  # a computer that crashed may leave empty files
                     clips[str(path.relative_to(shard))] = path
     return clips
-
-
-def _report(out_dir: Path, failed: list[dict], n_rows: int) -> None:
-    path = out_dir / "failed.jsonl"
-    if not failed:
-        path.unlink(missing_ok=True)
-        return
-    failed.sort(key=lambda failure: failure["utt_id"])
-    write_jsonl(path, failed)
-    reasons = "; ".join(f"utterance {failure['utt_id']!r}: {failure['reason']}" for failure in failed[:NAMED])
-    more = f"; and {len(failed) - NAMED} more" if len(failed) > NAMED else ""
-    raise InputError(
-        f"{len(failed)} of {n_rows} utterances could not be drawn, the others are: {reasons}{more}. All are in {path}; "
-        "mend or remove these rows and draw again"
-    )
 
 
 def _run(jobs: list[Job], n_jobs: int) -> Iterator[tuple[list[dict], int]]:

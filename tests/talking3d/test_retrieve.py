@@ -147,7 +147,7 @@ def test_rows_are_checked_before_anything_is_written(filmed, tmp_path):
 
 def test_a_folder_has_one_source(filmed, tmp_path):
     retrieve_manifest(filmed[:1], filmed, tmp_path)
-    with pytest.raises(InputError, match="holds lips retrieved with .*retrieve into another folder"):
+    with pytest.raises(InputError, match="holds lips retrieved with .*choose another folder"):
         retrieve_manifest(filmed[:1], filmed[:8], tmp_path)
-    with pytest.raises(InputError, match="retrieve into another folder"):
+    with pytest.raises(InputError, match="choose another folder"):
         retrieve_manifest(filmed[:1], filmed, tmp_path, own=True)

@@ -144,7 +144,7 @@ def test_mistakes_are_said(rows, fitted, tmp_path):
     with pytest.raises(InputError, match="no such file"):
         fit_manifest(rows, tmp_path, "elsewhere.npz")
     random_identity(np.random.default_rng(0)).save(tmp_path / "other.npz")
-    with pytest.raises(InputError, match="fit into another folder"):
+    with pytest.raises(InputError, match="choose another folder"):
         fit_manifest(rows, fitted, str(tmp_path / "other.npz"))
 
 

@@ -210,7 +210,7 @@ def test_a_folder_drawn_with_another_seed_or_look(corpus, tmp_path):
     rows, _ = corpus
     draw_lip_clips(rows[:1], tmp_path, generator="rules", seed=1)
     for other in ({"seed": 2}, {"seed": 1, "look": "plain"}):
-        with pytest.raises(InputError, match="draw into another folder"):
+        with pytest.raises(InputError, match="choose another folder"):
             draw_lip_clips(rows[:1], tmp_path, generator="rules", **other)
     assert json.loads((tmp_path / "settings.json").read_text())["seed"] == 1
 
@@ -263,7 +263,7 @@ def test_speakers_are_drawn_in_their_looks(corpus, looks, tmp_path):
 def test_looks_that_are_not_there_or_not_the_same(corpus, looks, tmp_path):
     rows = [row | {"speaker": "ann"} for row in corpus[0][:1]]
     draw_lip_clips(rows, tmp_path / "out", generator="fit", look=looks)
-    with pytest.raises(InputError, match="draw into another folder"):
+    with pytest.raises(InputError, match="choose another folder"):
         draw_lip_clips(rows, tmp_path / "out", generator="fit", look=looks / "bob.npz")
     with pytest.raises(InputError, match=r"no look of 2 speakers \(first: cid\): find them with `talking3d look`"):
         draw_lip_clips([rows[0] | {"speaker": "cid"}, corpus[0][1]], tmp_path / "x", generator="fit", look=looks)
@@ -282,7 +282,7 @@ def test_noise_on_the_motion(corpus, tmp_path):
     assert still == plain
     assert all(len({clips[name] for clips in (plain, shaken, again)}) == 3 for name in plain)
     assert "motion_noise" not in json.loads((tmp_path / "0" / "settings.json").read_text())
-    with pytest.raises(InputError, match="'motion_noise': 0.6.*draw into another folder"):
+    with pytest.raises(InputError, match="'motion_noise': 0.6.*choose another folder"):
         draw_lip_clips(rows, tmp_path / "2", generator="fit", look="plain")
     with pytest.raises(InputError, match="motion_noise must be a share of at least 0, got -1"):
         draw_lip_clips(rows, tmp_path / "4", generator="fit", motion_noise=-1)
