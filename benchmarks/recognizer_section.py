@@ -106,8 +106,9 @@ def _word_times(scores: dict) -> Part | None:
 
 
 def _seeds(scores: dict) -> Part | None:
-    """Each condition's WER of each seed, of systems trained from several."""
-    measured = [row for row in scores["results"] if len(row.get("each", ())) > 1]
+    """The WER of each seed, clean and in noise, of systems trained from several."""
+    results = [row for row in scores["results"] if row.get("corruption") is None]
+    measured = [row for row in results if len(row.get("each", ())) > 1]
     if not measured:
         return None
     rows = [[row["system"], row["condition"], ", ".join(f"{wer:.1f}" for wer in row["each"])] for row in measured]

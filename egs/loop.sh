@@ -277,7 +277,12 @@ first_of() {
 }
 
 stage_results() {
-  run python -m benchmarks.report "$exp" --title "$(basename "$recipe"), preset $preset, seed $seed" --recipe "$recipe" \
+  local title
+  title=$(basename "$recipe")
+  [ "$(basename "$script")" = run.sh ] || title+=", $(basename "$script" .sh)"
+  title+=", preset $preset, seed $seed"
+  [ "$seeds" = "$seed" ] || title+=", trainings from seeds $seeds"
+  run python -m benchmarks.report "$exp" --title "$title" --recipe "$recipe" \
     --command "$script${command_line:+ $command_line}" --lexicon "$data/train/manifest.jsonl"
   "$dry_run" || log "table: $exp/RESULTS.md, page with plots: $exp/report/index.html"
 }
