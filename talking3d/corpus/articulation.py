@@ -17,6 +17,7 @@ from avsr.errors import InputError
 from avsr.media.timing import FPS, SAMPLE_RATE, frames_of
 from talking3d.corpus.tts import Interval
 from talking3d.corpus.visemes import ARTICULATORS, COLUMN, Segment, segments_of
+from talking3d.face.motion_noise import ornstein_uhlenbeck
 from talking3d.face.regions import lip_aperture_mm
 from talking3d.face.template import FaceTemplate
 
@@ -142,7 +143,7 @@ def articulate(
 def head_motion(n_frames: int, style: Style, rng: np.random.Generator, fps: float = FPS) -> np.ndarray:
     """Head pose (T, 6) float32: rotation vector (rad) about x, y, z, then translation (m); a slow sway about a bias."""
     bias = rng.standard_normal(3) * np.deg2rad(HEAD_BIAS_DEG)
-    sway = _ornstein_uhlenbeck(n_frames, 6, HEAD_TAU_S, rng, fps)
+    sway = ornstein_uhlenbeck(n_frames, 6, HEAD_TAU_S, rng, fps)
     sway[1:-1] = (sway[:-2] + 2 * sway[1:-1] + sway[2:]) / 4  # heads have mass
     rotation = bias + sway[:, :3] * np.deg2rad(HEAD_SWAY_DEG)
     return (style.head * np.concatenate([rotation, HEAD_SHIFT_M * sway[:, 3:]], axis=1)).astype(np.float32)
@@ -220,18 +221,8 @@ def _noise(n_frames: int, rng: np.random.Generator, fps: float) -> np.ndarray:
     """(T, K): slow random motion of the lips, the corners and the brows."""
     noise = np.zeros((n_frames, len(ARTICULATORS)))
     columns = [COLUMN[name] for name in NOISE_STD]
-    noise[:, columns] = _ornstein_uhlenbeck(n_frames, len(columns), NOISE_TAU_S, rng, fps) * list(NOISE_STD.values())
+    noise[:, columns] = ornstein_uhlenbeck(n_frames, len(columns), NOISE_TAU_S, rng, fps) * list(NOISE_STD.values())
     return noise
-
-
-def _ornstein_uhlenbeck(n_frames: int, width: int, tau_s: float, rng: np.random.Generator, fps: float) -> np.ndarray:
-    """(T, width): stationary noise of unit variance that forgets itself in tau_s."""
-    keep = np.exp(-1 / (fps * tau_s))
-    steps = rng.standard_normal((n_frames, width))
-    steps[1:] *= np.sqrt(1 - keep**2)
-    for t in range(1, n_frames):
-        steps[t] += keep * steps[t - 1]
-    return steps
 
 
 def _blinks(n_frames: int, blinks_hz: float, rng: np.random.Generator, fps: float) -> np.ndarray:

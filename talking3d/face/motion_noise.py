@@ -27,15 +27,17 @@ def with_noise(motion: Motion, template: FaceTemplate, share: float, rng: np.ran
             f"the motion of {motion.template_name!r} has no coefficients of the articulation to put noise on; carry it "
             "over to a face that has them with `talking3d transfer`, or draw it without noise"
         )
-    noise = share * values.std(axis=0, dtype=np.float64) * ornstein_uhlenbeck(*values.shape, rng)
+    noise = share * values.std(axis=0, dtype=np.float64) * ornstein_uhlenbeck(*values.shape, CORRELATION_S, rng)
     low, high = bounds(template)
     noisy = np.clip(values + noise, np.minimum(low, values.min(axis=0)), np.maximum(high, values.max(axis=0)))
     return replace(motion, coefficients=noisy.astype(np.float32))
 
 
-def ornstein_uhlenbeck(n_frames: int, n_columns: int, rng: np.random.Generator) -> np.ndarray:
-    """Independent stationary processes (T, K) of unit variance whose correlation falls to 1/e in CORRELATION_S."""
-    kept = np.exp(-1 / (FPS * CORRELATION_S))
+def ornstein_uhlenbeck(
+    n_frames: int, n_columns: int, correlation_s: float, rng: np.random.Generator, fps: float = FPS
+) -> np.ndarray:
+    """Independent stationary processes (T, K) of unit variance whose correlation falls to 1/e in `correlation_s`."""
+    kept = np.exp(-1 / (fps * correlation_s))
     steps = rng.standard_normal((n_frames, n_columns))
     steps[1:] *= np.sqrt(1 - kept**2)
     for t in range(1, n_frames):

@@ -22,12 +22,14 @@ def spoken(face, n_frames=4000):
 
 
 def test_the_process_has_its_variance_and_correlation():
-    noise = ornstein_uhlenbeck(20000, 3, np.random.default_rng(1))
+    noise = ornstein_uhlenbeck(20000, 3, CORRELATION_S, np.random.default_rng(1))
     assert np.allclose(noise.mean(axis=0), 0, atol=0.1) and np.allclose(noise.std(axis=0), 1, rtol=0.05)
     for lag in (1, round(FPS * CORRELATION_S), 10):
         found = (noise[lag:] * noise[:-lag]).mean(axis=0)
         assert np.allclose(found, np.exp(-lag / (FPS * CORRELATION_S)), atol=0.06)
-    starts = np.array([ornstein_uhlenbeck(2, 1, np.random.default_rng(seed))[0, 0] for seed in range(2000)])
+    starts = np.array(
+        [ornstein_uhlenbeck(2, 1, CORRELATION_S, np.random.default_rng(seed))[0, 0] for seed in range(2000)]
+    )
     assert abs(starts.std() - 1) < 0.05  # from the first frame on
     cross = np.corrcoef(noise.T)[np.triu_indices(3, 1)]
     assert np.abs(cross).max() < 0.1
