@@ -26,9 +26,8 @@ from avsr.media.video import read_lips
 
 MISMATCH_FRAMES = 5  # sound and lips may differ in length by this much (0.2 s)
 NO_TOKEN = -1  # padding of token ids
-UNLABELLED = {  # the targets of an utterance of which nothing is known, beside its streams
-    "tokens": np.zeros(0, np.int64), "token_frames": np.zeros((0, 2), np.int64), "frame_labels": np.zeros(0, np.int64)
-}  # fmt: skip
+# the targets of an utterance of which nothing is known, beside its streams
+UNLABELLED = {"tokens": np.zeros(0, np.int64), "frame_labels": np.zeros(0, np.int64)}
 NEED, USE = ("text", "duration_s"), ("audio", "lips", "alignment")  # manifest fields
 
 
@@ -151,16 +150,16 @@ class UtteranceDataset(Dataset):
         if corruption is not None:
             waveform = corrupt_sound(waveform, corruption)
             pictures = pictures if lips is None else corrupt_lips(pictures, corruption)
-        return {
+        item = {
             "utt_id": row["utt_id"],
             "waveform": waveform,
             "lips": pictures,
             "has_audio": audio is not None,
             "has_video": lips is not None,
             "tokens": self._tokens[index],
-            "token_frames": self._token_frames(index, n_frames),
             "frame_labels": self._frame_labels(row, n_frames),
         }
+        return item if self.word_slack is None else item | {"token_frames": self._token_frames(index, n_frames)}
 
     def _waveform(self, path: str) -> np.ndarray:
         return self._cache.get(path, lambda: _read_speech(path))
@@ -194,9 +193,9 @@ class UtteranceDataset(Dataset):
 
         def read() -> np.ndarray:
             words = []
-            if self.word_slack is not None and row["alignment"] is not None:
+            if row["alignment"] is not None:
                 words = read_alignment(row["alignment"], row["duration_s"])["words"]
-            return token_frames(words, tokens, self._spans[index], n_frames, self.word_slack or 0)
+            return token_frames(words, tokens, self._spans[index], n_frames, self.word_slack)
 
         return self._cache.get(("tokens", index, n_frames), read)
 
@@ -209,7 +208,8 @@ def collate(items: list[dict]) -> dict:
         lips (B,T,88,88) uint8, zero-padded; lengths (B,) video frames, those that cover the waveform
         has_audio, has_video (B,) bool: whether the stream is there (zeros otherwise)
         tokens (B,U) int64, padded with -1; token_lengths (B,)
-        token_frames (B,U,2) int64: first frame, and the one after the last, within which each token may be said
+        token_frames (B,U,2) int64: first frame, and the one after the last, within which each token may be said; only
+            where the items have it
         frame_labels (B,T) int64, padded with -100, which also marks utterances without alignment
         utt_ids list of str
     """
@@ -222,9 +222,10 @@ def collate(items: list[dict]) -> dict:
         "has_video": torch.tensor([item["has_video"] for item in items]),
         "tokens": pad_arrays([item["tokens"] for item in items], NO_TOKEN),
         "token_lengths": torch.tensor([len(item["tokens"]) for item in items]),
-        "token_frames": pad_arrays([item["token_frames"] for item in items], 0),
         "frame_labels": pad_arrays([item["frame_labels"] for item in items], IGNORE),
     }
+    if "token_frames" in items[0]:
+        batch["token_frames"] = pad_arrays([item["token_frames"] for item in items], 0)
     return batch | {"utt_ids": [item["utt_id"] for item in items]}
 
 

@@ -125,9 +125,7 @@ def test_frame_labels_follow_the_alignment(corpus):
 
 
 def test_tokens_may_be_said_where_the_alignment_has_their_words(corpus):
-    anywhere = recognition_data(config_of(corpus), seed=0).train_dataset[0]
-    n_frames = len(anywhere["lips"])
-    assert anywhere["token_frames"].tolist() == [[0, n_frames]] * 2
+    assert "token_frames" not in recognition_data(config_of(corpus), seed=0).train_dataset[0]
     data = recognition_data(config_of(corpus, word_slack=1), seed=0)
     items = [data.train_dataset[i] for i in (0, 4)]
     # bin from 0.05 to 0.275 s, blue to 0.5 s, in frames of 0.04 s; the last has no alignment
