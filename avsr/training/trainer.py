@@ -23,7 +23,7 @@ from typing import Any
 
 import torch
 from accelerate import Accelerator
-from accelerate.state import AcceleratorState
+from accelerate.state import AcceleratorState, PartialState
 from accelerate.utils import DistributedDataParallelKwargs, gather_object, set_seed
 from torch import Tensor, nn
 from tqdm import tqdm
@@ -38,7 +38,7 @@ from avsr.training.state import Progress, RunState, Sums, add_weighted, means, m
 
 CHOICES = {
     "schedule": ("onecycle", "cosine", "constant"),
-    "precision": ("no", "bf16", "fp16"),
+    "precision": ("auto", "no", "bf16", "fp16"),
     "monitor_mode": ("min", "max"),
     "select": ("average", "best", "last"),
 }
@@ -63,7 +63,7 @@ class TrainerConfig:
     schedule: str = "onecycle"  # see `lr_factor`
     grad_clip: float | None = 5.0  # largest norm of all gradients together; None: unclipped
     accumulate: int = 1  # batches an optimiser step
-    precision: str = "no"  # bf16 works on CPUs too; fp16 needs a GPU
+    precision: str = "no"  # auto: bf16 where the device computes in it; bf16 works on any; fp16 needs a GPU
     average_last: int = 5  # epochs whose weights are averaged
     select: str = "average"  # the weights to export: average | best | last
     monitor: str = "loss"  # the validation scalar that `best` goes by
@@ -187,6 +187,7 @@ class Trainer:
             set_seed(self.config.seed, device_specific=True)
             counts = (self.config.max_epochs, len(self.batches), self.total_steps)
             self.log.line("training %d epochs of %d batches, %d optimiser steps in all", *counts)
+            self.log.line("mixed precision: %s", self.accelerator.mixed_precision)
         else:
             self.progress = saved
             self.log.line("resuming after epoch %d, batch %d (step %d)", saved.epoch, saved.batches, saved.steps)
@@ -322,9 +323,20 @@ class Trainer:
         )
 
 
+def _computes_in_bf16(device: torch.device) -> bool:
+    """Whether a device has instructions for bf16. One without emulates it, at several times what float32 takes."""
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    able = torch.cpu.get_capabilities()
+    return device.type == "cpu" and any(able.get(name, False) for name in ("avx512_bf16", "amx_bf16", "bf16"))
+
+
 def _accelerator(config: TrainerConfig) -> Accelerator:
+    precision = config.precision
+    if precision == "auto":
+        precision = "bf16" if _computes_in_bf16(PartialState().device) else "no"
     accelerator = Accelerator(
-        mixed_precision=config.precision,
+        mixed_precision=precision,
         gradient_accumulation_steps=config.accumulate,
         # A step may leave parameters unused: a modality that was dropped, a loss whose weight has reached 0.
         kwargs_handlers=[DistributedDataParallelKwargs(find_unused_parameters=True)],

@@ -356,6 +356,16 @@ def test_bf16_computes_in_bf16_and_gives_the_model_back(tmp_path):
     assert dtypes[-1] == torch.float32, "autocast is gone after the training"
 
 
+@pytest.mark.skipif(torch.cuda.is_available(), reason="of a CPU's instructions")
+@pytest.mark.parametrize(
+    ("able", "precision"), [({"avx512_bf16": True}, "bf16"), ({"avx2": True, "avx512_bf16": False}, "no")]
+)
+def test_auto_is_bf16_where_the_cpu_computes_in_it(tmp_path, monkeypatch, able, precision):
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: able)
+    trainer = tiny_trainer(tmp_path, tiny(precision="auto"))
+    assert trainer.accelerator.mixed_precision == precision
+
+
 @pytest.mark.skipif(torch.cuda.is_available(), reason="fp16 works on GPUs")
 def test_fp16_needs_a_gpu(tmp_path):
     with pytest.raises(InputError, match=r"trainer\.precision=fp16 needs a GPU"):
@@ -407,7 +417,7 @@ def test_onecycle_is_pytorch_s(steps):
     ("changes", "message"),
     [
         ({"schedule": "onecylce"}, r"trainer\.schedule is 'onecylce'; expected one of onecycle, cosine, constant"),
-        ({"precision": "fp32"}, r"trainer\.precision is 'fp32'; expected one of no, bf16, fp16"),
+        ({"precision": "fp32"}, r"trainer\.precision is 'fp32'; expected one of auto, no, bf16, fp16"),
         ({"select": "first"}, r"trainer\.select is 'first'"),
         ({"monitor_mode": "low"}, r"trainer\.monitor_mode is 'low'"),
         ({"max_epochs": 0}, r"trainer\.max_epochs is 0; expected at least 1"),
