@@ -185,9 +185,8 @@ class Trainer:
         if saved is None:
             self._monitored(self._validate(n_batches=1))  # a wrong name had better show now than after an epoch
             set_seed(self.config.seed, device_specific=True)
-            counts = (self.config.max_epochs, len(self.batches), self.total_steps)
-            self.log.line("training %d epochs of %d batches, %d optimiser steps in all", *counts)
-            self.log.line("mixed precision: %s", self.accelerator.mixed_precision)
+            facts = (self.config.max_epochs, len(self.batches), self.total_steps, self.accelerator.mixed_precision)
+            self.log.line("training %d epochs of %d batches, %d optimiser steps in all, mixed precision %s", *facts)
         else:
             self.progress = saved
             self.log.line("resuming after epoch %d, batch %d (step %d)", saved.epoch, saved.batches, saved.steps)
