@@ -55,6 +55,13 @@ class Condition:
         touched = self.corruption is not None and CORRUPTIONS[self.corruption.kind].stream in modality
         return Condition(self.noise if "a" in modality else None, self.corruption if touched else None)
 
+    def lines(self) -> tuple[list[dict] | None, list[dict] | None]:
+        """The lines of its noise manifest and of its corruption manifest, None of what it lacks."""
+        return (
+            None if self.noise is None else read_noise_manifest(self.noise.path),
+            None if self.corruption is None else read_corruption_manifest(self.corruption.path),
+        )
+
     def facts(self) -> dict:
         """The keys that a result in scores.json has of it."""
         return {

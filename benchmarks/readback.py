@@ -1,29 +1,24 @@
 """What readers make of a face, kept so that an interrupted benchmark goes on, and its errors by utterance."""
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 
-from avsr.data.corrupt import corruption_hash
-from avsr.data.noise import noise_hash
-from avsr.decode import DecodeConfig, decode_manifest
-from avsr.files import read_jsonl, write_json
+from avsr.decode import DecodeConfig
+from avsr.files import read_jsonl
 from avsr.models.recognizer import Recognizer
 from avsr.score import score
 from avsr.significance import char_tally, word_tally
-from benchmarks.digests import Digests, digest_of
+from benchmarks.decodings import Decoding
+from benchmarks.digests import Digests
 from benchmarks.visemes import VisemeLexicon, viseme_score
-
-READ = {"a": ("audio",), "v": ("lips",), "av": ("audio", "lips")}  # files of a row that a modality reads
 
 
 class Readback:
     """Recognisers that read rows, and the errors that they make against the texts of `rows`.
 
-    What a folder holds is used again where the files that it was read from, the checkpoint, the search, the noise and
-    the corruption are still the same, and read anew where they are not.
+    What a folder holds is used again where it was made of the same (`benchmarks.decodings`).
 
     Args:
         rows: the reference's rows, in the order in which utterances shall be tallied.
@@ -50,17 +45,11 @@ class Readback:
 
         folder: keeps hyp.jsonl. Raises InputError as `avsr.decode.decode_manifest` and `avsr.score.score` do.
         """
-        files = self.digests.of_rows(rows, READ[decoding.modality])
-        told = [files, self.digests.of(checkpoint), repr(decoding)]
-        told += [] if noise_lines is None else [noise_hash(noise_lines)]
-        told += [] if corruption_lines is None else [corruption_hash(corruption_lines)]
-        inputs = {"inputs": digest_of(told)}
-        hyp, kept = folder / "hyp.jsonl", folder / "inputs.json"
-        if not (hyp.is_file() and kept.is_file() and json.loads(kept.read_text(encoding="utf-8")) == inputs):
-            heard = {"noise_lines": noise_lines, "corruption_lines": corruption_lines}
-            decode_manifest(self.model(checkpoint), rows, decoding, out=hyp, **heard)
-            write_json(kept, inputs)
-        hyps = {line["utt_id"]: line["text"] for line in read_jsonl(hyp)}
+        made = Decoding(folder / "hyp.jsonl", checkpoint, rows, decoding, noise_lines, corruption_lines)
+        inputs = made.inputs(self.digests)
+        if not made.kept(inputs):
+            made.make(self.model(checkpoint), inputs)
+        hyps = {line["utt_id"]: line["text"] for line in read_jsonl(made.hyp)}
         refs = {row["utt_id"]: row["text"] for row in self.rows}
         if self._lexicon is None:
             self._lexicon = VisemeLexicon(self._lexicon_rows)

@@ -7,7 +7,7 @@ Each system decodes each condition that it perceives: clean, every noise manifes
 same for every system), with --cross also every corruption in every noise. A system with several checkpoints is one
 trained from several seeds: its figures pool them, intervals are over utterances. Writes
 OUT/<system>_<condition>/{hyp.jsonl,alignments.txt} (hyp_0.jsonl, hyp_1.jsonl, … of several) and OUT/scores.json;
-decodings already there are kept.
+what was decoded before of the same (`benchmarks.decodings`) is not decoded again.
 """
 
 import argparse
@@ -25,15 +25,16 @@ from avsr.data.corrupt import corruption_hash, read_corruption_manifest
 from avsr.data.manifest import read_manifest
 from avsr.data.noise import noise_hash, read_noise_manifest
 from avsr.data.text import normalize_text
-from avsr.decode import DecodeConfig, decode_manifest
+from avsr.decode import DecodeConfig
 from avsr.errors import InputError, exit_status
 from avsr.files import read_jsonl, write_json, write_text
 from avsr.models.recognizer import Recognizer
 from avsr.parallel import worker_pool
 from avsr.score import NOTHING, Scores, espnet_table, read_texts, score
 from avsr.significance import difference, interval, pooled, word_tally
-from avsr.training.config import keep_config
 from benchmarks.conditions import Condition, conditions_in
+from benchmarks.decodings import Decoding
+from benchmarks.digests import Digests
 
 
 @dataclass(frozen=True)
@@ -64,20 +65,9 @@ class System:
         return [folder / f"hyp_{i}.jsonl" for i in range(len(self.checkpoints))]
 
 
-def _decode(job: tuple[str, str, Condition, DecodeConfig, Path]) -> None:
-    manifest, checkpoint, condition, config, hyp = job
-    if hyp.is_file():
-        return
-    model = Recognizer.from_pretrained(checkpoint)
-    noise, corruption = condition.noise, condition.corruption
-    decode_manifest(
-        model,
-        read_manifest(manifest),
-        config,
-        noise_lines=None if noise is None else read_noise_manifest(noise.path),
-        corruption_lines=None if corruption is None else read_corruption_manifest(corruption.path),
-        out=hyp,
-    )
+def _decode(job: tuple[Decoding, dict[str, str]]) -> None:
+    decoding, inputs = job
+    decoding.make(Recognizer.from_pretrained(decoding.checkpoint), inputs)
 
 
 def evaluate(
@@ -88,26 +78,28 @@ def evaluate(
     decoding: DecodeConfig,
     n_jobs: int,
     train: list[str] | None = None,
+    pairs: list[tuple[str, str]] | None = None,
 ) -> dict:
     """Decode and score every system under every condition that can change what it perceives; returns scores.json.
 
     `decoding` holds for all systems, but for the streams they use. Speakers and words that the manifests `train` lack
     are counted apart.
 
-    Raises InputError where `out` holds what was decoded otherwise.
+    pairs: names of systems that are compared, the second with the first; None: all that hear.
     """
-    keep_config(out / "decoding.yaml", decoding)
     # a lip reader doesn't hear noise, and who only listens doesn't see what befalls the lips
     measured = [(s, c) for s, c in itertools.product(systems, conditions) if c.perceived(s.modality) == c]
-    jobs = [
-        (manifest, checkpoint, condition, replace(decoding, modality=system.modality), path)
+    rows = read_manifest(manifest, use=("lips", "alignment"))
+    decodings = [
+        Decoding(path, checkpoint, rows, replace(decoding, modality=system.modality), *condition.lines())
         for system, condition in measured
         for checkpoint, path in zip(system.checkpoints, system.hypotheses(condition, out), strict=True)
     ]
+    digests = Digests()
+    jobs = [(one, inputs) for one in decodings if not one.kept(inputs := one.inputs(digests))]
     with worker_pool(n_jobs) as pool:
         list(pool.map(_decode, jobs))
 
-    rows = read_manifest(manifest, use=("alignment",))
     refs = {row["utt_id"]: row["text"] for row in rows}
     new = None if train is None else _new_to(train, rows)
     tallies, scored, results = {}, {}, []
@@ -135,7 +127,10 @@ def evaluate(
             }
         )
     paired = []
-    for a, b in itertools.combinations([system for system in systems if "a" in system.modality], 2):
+    by_name = {system.name: system for system in systems}
+    if pairs is None:
+        pairs = list(itertools.combinations([system.name for system in systems if "a" in system.modality], 2))
+    for a, b in ((by_name[first], by_name[second]) for first, second in pairs):
         for condition in conditions:
             if not any((system.name, condition) in tallies for system in (a, b)):
                 continue

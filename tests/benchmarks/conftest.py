@@ -61,7 +61,7 @@ def _as_text(files):
 def reader(monkeypatch):
     """A reader that knows the reference's lips, misses words of "near" and reads "far" as one word; `.asked` counts."""
     from avsr.files import write_jsonl
-    from benchmarks import readback
+    from benchmarks import decodings, readback
 
     asked = []
 
@@ -71,6 +71,6 @@ def reader(monkeypatch):
         heard = {"reference": lambda text: text, "near": lambda text: text.split()[0], "far": lambda text: "pin"}
         write_jsonl(out, [{"utt_id": row["utt_id"], "text": heard[source](row["text"])} for row in rows])
 
-    monkeypatch.setattr(readback, "decode_manifest", decode)
+    monkeypatch.setattr(decodings, "decode_manifest", decode)
     monkeypatch.setattr(readback.Recognizer, "from_pretrained", lambda path: None)
     return asked

@@ -113,7 +113,7 @@ def test_what_is_kept_is_used_until_a_file_changes(manifests, reader, tmp_path, 
     (tmp_path / "near" / f"{row['utt_id']}.mp4").write_bytes(b"other lips")
     assert measure(beam_size=2)[1:] == (0, 1)
     # interrupted between the text and the note of what it was read from: read again
-    (tmp_path / "out" / "read_near_by_V" / "inputs.json").unlink()
+    (tmp_path / "out" / "read_near_by_V" / "hyp.inputs.json").unlink()
     assert measure(beam_size=2)[1:] == (0, 1)
 
 

@@ -11,7 +11,7 @@ from avsr.decode import DecodeConfig
 from avsr.errors import InputError
 from avsr.files import write_jsonl
 from avsr.media.audio import write_wav
-from benchmarks import recognizer
+from benchmarks import decodings, recognizer
 from benchmarks.conditions import Condition, conditions_in
 from benchmarks.content import markdown_section
 from benchmarks.recognizer import System, evaluate
@@ -99,7 +99,7 @@ def test_each_system_decodes_what_it_perceives_and_is_compared_in_all(folders, t
     class InProcess:
         map = staticmethod(map)
 
-    monkeypatch.setattr(recognizer, "decode_manifest", decode)
+    monkeypatch.setattr(decodings, "decode_manifest", decode)
     monkeypatch.setattr(recognizer, "worker_pool", lambda n_jobs: contextlib.nullcontext(InProcess))
     monkeypatch.setattr(recognizer, "_facts", lambda system: {})
     monkeypatch.setattr(recognizer.Recognizer, "from_pretrained", lambda path: None)
@@ -144,8 +144,13 @@ def test_each_system_decodes_what_it_perceives_and_is_compared_in_all(folders, t
 
     n_asked = len(asked)
     assert evaluate(*arguments) == scores and len(asked) == n_asked  # what is decoded is kept
-    with pytest.raises(InputError, match="method was 'greedy' and is now 'beam'.* choose another folder"):
-        evaluate(*arguments[:4], DecodeConfig(), 1)
+    chosen = evaluate(*arguments, pairs=[("V", "AV")])
+    assert {(row["a"], row["b"]) for row in chosen["paired"]} == {("V", "AV")} and len(asked) == n_asked
+    write_wav(tmp_path / "u0.wav", np.ones(101))
+    evaluate(*arguments)
+    assert len(asked) == 2 * n_asked - len(measured["V"])  # what was heard is heard anew, lips are the same
+    evaluate(*arguments[:4], DecodeConfig(), 1)
+    assert len(asked) == 3 * n_asked - len(measured["V"])  # another search
 
 
 def timed(text, late_s=0.0):
@@ -156,6 +161,7 @@ def timed(text, late_s=0.0):
 
 def test_seeds_are_pooled_and_new_speakers_and_words_counted_apart(tmp_path, monkeypatch):
     """Texts are there already, so nothing is decoded."""
+    monkeypatch.setattr(decodings.Decoding, "kept", lambda *_: True)
     write_wav(tmp_path / "u.wav", np.ones(100))
     rows = [row | {"audio": str(tmp_path / "u.wav"), "speaker": f"s{i // 2}"} for i, row in enumerate(ROWS)]
     for row in rows:

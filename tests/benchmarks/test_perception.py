@@ -15,7 +15,7 @@ from avsr.errors import InputError
 from avsr.files import write_jsonl
 from avsr.media.video import write_lips
 from avsr.models.recognizer import Recognizer, RecognizerConfig
-from benchmarks import perception, readback
+from benchmarks import decodings, perception, readback
 from benchmarks.digests import Digests
 from benchmarks.perception import evaluate, make_trial, share_of_gain
 from benchmarks.perception_section import perception_section
@@ -48,7 +48,7 @@ def asked(monkeypatch):
     def load(path):
         return SimpleNamespace(config=SimpleNamespace(modalities=str(path)))
 
-    monkeypatch.setattr(readback, "decode_manifest", decode)
+    monkeypatch.setattr(decodings, "decode_manifest", decode)
     monkeypatch.setattr(readback.Recognizer, "from_pretrained", load)
     return calls
 
