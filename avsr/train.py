@@ -5,7 +5,7 @@ from pathlib import Path
 
 import torch
 
-from avsr.data.dataset import DataConfig, recognition_data
+from avsr.data.dataset import DataConfig, listed, recognition_data
 from avsr.data.text_dataset import TextDataConfig, collate_texts, text_data
 from avsr.errors import InputError
 from avsr.models.public_checkpoints import load_av_hubert, load_visual_frontend
@@ -72,7 +72,7 @@ def train_recognizer(config_path: str | Path, overrides: list[str], preset: str 
     hours = sum(row["duration_s"] for row in train.rows) / 3600
     sources = " and ".join(sorted({row.get("source") or "of unknown source" for row in train.rows}))
     facts = {
-        "trained on": ", ".join(config.data.train),
+        "trained on": ", ".join(path if n == 1 else f"{path} ({n} times an epoch)" for path, n in listed(config.data)),
         "training data": f"{len(train.rows)} utterances, {hours:.3g} h, {sources}",
         "config": str(config_path),
         "seed": config.trainer.seed,

@@ -31,6 +31,7 @@ from avsr.files import write_json, write_text
 from avsr.significance import DRAWS, difference, interval, pooled, resampled
 from benchmarks.columns import READBACK
 from benchmarks.conditions import Noise, conditions_in
+from benchmarks.content import markdown_section
 from benchmarks.digests import Digests
 from benchmarks.entrants import add_entrant_arguments, by_name, gather, imported, named
 from benchmarks.perception_section import LIPS_ALONE, perception_section
@@ -185,7 +186,7 @@ def main() -> None:
     scores = evaluate(trial, Readback(trial.rows, read_lexicon_rows(args.lexicon), Digests()))
     scores["protocol"] |= {"reference": reference, "sequences": imported({CEILING: reference} | motions)}
     write_json(args.out / "scores.json", scores)
-    table = perception_section(args.out.name, scores)
+    table = markdown_section(perception_section(args.out.name, scores))
     write_text(args.out / "table.md", table)
     print(table)
 

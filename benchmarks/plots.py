@@ -16,6 +16,7 @@ from avsr.data.manifest import read_manifest
 from avsr.files import atomic_path
 from avsr.media.timing import FPS
 from avsr.media.video import read_lips
+from benchmarks.augmentation.plan import TOGETHER
 from benchmarks.columns import HIGHER, ZERO, Column
 from benchmarks.visemes import confusion_shares
 from talking3d.predict import MOTIONS
@@ -129,6 +130,35 @@ def plot_training(curves: Sequence[tuple[str, np.ndarray, np.ndarray]], path: Pa
         axes.yaxis.set_major_formatter("{x:g}")
         axes.yaxis.set_minor_formatter(NullFormatter())
         axes.legend()
+
+
+def plot_shares(scores: dict, path: Path, colors: Mapping[str, str]) -> None:
+    """WER of both streams against the share of filmed clips, a line for each way of drawing; clean, and worst noises.
+
+    scores: of `benchmarks.augmentation`. Sound alone is the point of nothing filmed and nothing drawn.
+    """
+    lines: dict[str, dict[int, str]] = {}
+    for name, cell in scores["augmentation"].items():
+        if cell["modality"] != "v":
+            drawn = "nothing drawn" if not cell["times"] else f"{cell['arm']} x{cell['times']}"
+            tuned = "" if cell["order"] == TOGETHER else f", {cell['order']}"
+            lines.setdefault(drawn + tuned, {})[cell["percent"]] = name
+    percents = sorted({percent for line in lines.values() for percent in line})
+    figures = {(row["system"], row["condition"]): row for row in scores["results"]}
+    conditions = list(dict.fromkeys(row["condition"] for row in scores["results"] if row.get("corruption") is None))
+    conditions = [*conditions[:1], *conditions[1:][-2:]]
+    with figure_into(path, (1.2 + 3.1 * len(conditions), 3.6), 1, len(conditions)) as (figure, (panels,)):
+        for axes, condition in zip(panels, conditions, strict=True):
+            for drawn, line in lines.items():
+                shown = [(percents.index(p), figures[line[p], condition]) for p in percents if p in line]
+                places, rows = zip(*shown, strict=True)
+                around = [[row["wer"] - row["low"] for row in rows], [row["high"] - row["wer"] for row in rows]]
+                axes.errorbar(places, [row["wer"] for row in rows], around, fmt="o-", color=colors[drawn], elinewidth=1)
+            axes.set(title=condition.replace("_", " "), xlabel="filmed clips (%)", ylim=(0, None))
+            axes.set_xticks(range(len(percents)), [f"{percent:g}" for percent in percents])
+        panels[0].set_ylabel("word error rate (%)")
+        handles = [panels[0].plot([], [], "o-", color=colors[drawn], label=drawn)[0] for drawn in lines]
+        figure.legend(handles=handles, loc="outside lower center", ncols=6)
 
 
 def plot_readback(scores: dict, path: Path, colors: Mapping[str, str]) -> None:

@@ -19,13 +19,24 @@ from pathlib import Path
 
 from avsr.errors import InputError, exit_status
 from avsr.files import read_jsonl, write_text
+from benchmarks.augmentation_section import augmentation_section
 from benchmarks.content import Cell, Clip, Page, Picture, Section, Table, blocks_of, markdown_page
 from benchmarks.generator_section import ablation_section, generator_section
 from benchmarks.page import write_page
+from benchmarks.perception_section import perception_section
 from benchmarks.plots import Palette
 from benchmarks.recognizer_section import recognizer_section
 from benchmarks.viseme_section import viseme_part
 from talking3d.runtime import processor_name
+
+# kind of benchmark, and folder of EXP: its section, and what its protocol calls the manifest that was measured
+SECTIONS = {
+    "recognizer": (recognizer_section, "manifest"),
+    "generator": (generator_section, "reference"),
+    "ablation": (ablation_section, "reference"),
+    "perception": (perception_section, "reference"),
+    "augmentation": (augmentation_section, "manifest"),
+}
 
 
 def hardware() -> str:
@@ -60,21 +71,14 @@ def environment(recipe: Path, command: str) -> dict[str, str]:
 def results_page(exp: Path, title: str, facts: dict[str, str], lexicon: Sequence[str] = ()) -> Page:
     """The page of all that was measured in `exp`. Raises InputError where nothing was."""
     page, manifests = Page(f"RESULTS: {title}", facts), []
-    for path in sorted(exp.glob("recognizer/*/scores.json")):
-        scores = json.loads(path.read_text(encoding="utf-8"))
-        visemes = viseme_part(path.parent, scores, lexicon)
-        page.sections.append(recognizer_section(path.parent.name, scores, visemes))
-        manifests.append(scores["protocol"]["manifest"])
-    for path in sorted(exp.glob("generator/*/scores.json")):
-        scores = json.loads(path.read_text(encoding="utf-8"))
-        page.sections.append(generator_section(path.parent.name, scores))
-        manifests.append(scores["protocol"]["reference"])
-    for path in sorted(exp.glob("ablation/*/scores.json")):
-        scores = json.loads(path.read_text(encoding="utf-8"))
-        page.sections.append(ablation_section(path.parent.name, scores))
-        manifests.append(scores["protocol"]["reference"])
+    for kind, (section, reference) in SECTIONS.items():
+        for path in sorted(exp.glob(f"{kind}/*/scores.json")):
+            scores = json.loads(path.read_text(encoding="utf-8"))
+            visemes = [viseme_part(path.parent, scores, lexicon)] if kind == "recognizer" else []
+            page.sections.append(section(path.parent.name, scores, *visemes))
+            manifests.append(scores["protocol"][reference])
     if not page.sections:
-        raise InputError(f"{exp}: nothing measured yet (no {{recognizer,generator,ablation}}/*/scores.json)")
+        raise InputError(f"{exp}: nothing measured yet (no {{{','.join(SECTIONS)}}}/*/scores.json)")
     sections = (clip_section(exp / "report"), manifest_section(manifests), stage_section(exp))
     page.sections.extend(section for section in sections if section is not None)
     return page

@@ -36,6 +36,7 @@ class DataConfig:
     """What a recogniser is trained on."""
 
     train: list[str] = MISSING  # manifests; one that is listed twice counts twice (oversampling)
+    train_times: list[int] | None = None  # how often an epoch goes through each of them; None: once
     valid: list[str] = MISSING  # manifests
     tokenizer: str = MISSING  # tokenizer.model
     frame_label: str | None = None  # "words" or "phones": targets for every frame, from the alignments
@@ -46,6 +47,14 @@ class DataConfig:
     max_utts: int = 16
     cache_mb: int = 2048  # of decoded sound and lips, for training and for validation each, in each process
     augment: AugmentConfig = field(default_factory=AugmentConfig)
+
+    def __post_init__(self):
+        times = self.train_times
+        if times is not None and (len(times) != len(self.train) or min(times, default=1) < 1):
+            raise InputError(
+                f"data.train_times {times} must say how often, once at least, each of data.train counts: "
+                f"{len(self.train)} manifests"
+            )
 
 
 class UtteranceDataset(Dataset):
@@ -241,10 +250,15 @@ class RecognitionData(NamedTuple):
     labels: dict[str, int] | None
 
 
+def listed(config: DataConfig) -> list[tuple[str, int]]:
+    """The manifests of training, and how often an epoch goes through each."""
+    return list(zip(config.train, config.train_times or [1] * len(config.train), strict=True))
+
+
 def recognition_data(config: DataConfig, seed: int) -> RecognitionData:
     """Datasets, samplers, tokenizer and frame-label inventory (of the training rows) of a config."""
     tokenizer = load_tokenizer(config.tokenizer)
-    train_rows, valid_rows = _read_rows(config.train), _read_rows(config.valid)
+    train_rows, valid_rows = _read_rows(listed(config)), _read_rows([(path, 1) for path in config.valid])
     labels = None if config.frame_label is None else label_inventory(train_rows, config.frame_label)
     shared = {
         "labels": labels,
@@ -297,9 +311,9 @@ class _Talkers(Sequence):
         return self.read(self.paths[index])
 
 
-def _read_rows(paths: list[str]) -> list[dict]:
-    read = {path: read_manifest(path, NEED, USE) for path in dict.fromkeys(paths)}
-    return [row for path in paths for row in read[path]]
+def _read_rows(manifests: list[tuple[str, int]]) -> list[dict]:
+    read = {path: read_manifest(path, NEED, USE) for path, _ in manifests}
+    return [row for path, times in manifests for row in times * read[path]]
 
 
 def _sampler(rows: list[dict], config: DataConfig, *, shuffle: bool, seed: int) -> BucketBatchSampler:

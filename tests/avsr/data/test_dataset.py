@@ -262,6 +262,16 @@ def test_a_manifest_listed_twice_counts_twice(corpus):
     assert not np.array_equal(data.train_dataset[0]["lips"], data.train_dataset[6]["lips"])
 
 
+def test_manifests_count_as_often_as_they_are_said_to(corpus):
+    manifest = str(corpus / "manifest.jsonl")
+    thrice = recognition_data(config_of(corpus, train=[manifest], train_times=[3]), seed=0)
+    listed = recognition_data(config_of(corpus, train=3 * [manifest]), seed=0)
+    assert thrice.train_dataset.rows == listed.train_dataset.rows
+    for times in ([1, 2], [0]):
+        with pytest.raises(InputError, match=r"data.train_times .* must say how often, .* 1 manifests"):
+            config_of(corpus, train=[manifest], train_times=times)
+
+
 def test_the_config_is_an_omegaconf_schema_that_names_what_is_missing():
     config = OmegaConf.structured(DataConfig)
     assert OmegaConf.missing_keys(config) == {"train", "valid", "tokenizer"}
