@@ -7,14 +7,15 @@ from benchmarks.augmentation.plan import NONE, TUNED
 from benchmarks.columns import LOWER
 from benchmarks.content import Cell, Part, Picture, Section, Table, Text, best_marked, with_interval
 from benchmarks.plots import plot_shares
+from benchmarks.recognizer_section import SYNTHETIC
 
 SAID = (
-    "{utterances} filmed utterances, {words} words. Of the training clips a share is filmed, for the others there is "
-    "sound alone, or lips are drawn, in so many renditions (x). V: recognisers of lips; AV: of both streams, which "
-    "start from V and from A, a recogniser of sound alone that learns from all of it. With drawn lips and without, all "
-    "take as many optimiser steps, and filmed clips are as large a part of what AV is shown; without drawn lips V is "
-    "shown filmed clips only. Steps on filmed clips in brackets. {decoding} WER in %, with the 95 % bootstrap interval "
-    "over utterances{seeds}."
+    "{utterances} utterances with {source} lips, {words} words. Of the training clips a share is filmed; for the others "
+    "there is sound alone, or lips are drawn, in so many renditions (x). V: recognisers of lips; AV: of both streams, "
+    "which start from V and from A, a recogniser of sound alone that learns from all of it. With drawn lips and "
+    "without, all take as many optimiser steps, and filmed clips are as large a part of what AV is shown; without "
+    "drawn lips V is shown filmed clips only. Steps on filmed clips in brackets. {decoding} WER in %, with the 95 % "
+    "bootstrap interval over utterances{seeds}."
 )
 
 
@@ -23,7 +24,8 @@ def augmentation_section(name: str, scores: dict) -> Section:
     protocol, cells = scores["protocol"], scores["augmentation"]
     seeds = max(len(row["each"]) for row in scores["results"])
     pooled = "" if seeds == 1 else f", which pool {seeds} seeds"
-    blocks = [Text(SAID.format(**protocol, seeds=pooled)), _word_errors(scores)]
+    synthetic = SYNTHETIC if "rendered" in protocol["source"] else ""
+    blocks = [Text(synthetic + SAID.format(**protocol, seeds=pooled)), _word_errors(scores)]
     if len({cell["percent"] for cell in cells.values()}) > 2:
         title = "Word error against filmed share"
         blocks.append(Picture(f"shares_{name}", title, partial(plot_shares, scores), wide=True))

@@ -1,9 +1,10 @@
 """What a recipe measured, as one page: RESULTS.md, report/index.html and the plots in report/*.png.
 
-    python -m benchmarks.report EXP --title TITLE --command COMMAND --recipe RECIPE_DIR [--lexicon MANIFEST …]
+    python -m benchmarks.report EXP [EXP …] --title TITLE --command COMMAND --recipe RECIPE_DIR [--lexicon MANIFEST …]
 
-The HTML page shows the plots beside the tables, and the clips that lie in EXP/report. Words are pronounced, for the
-confusions of visemes, as in the alignments of the tests and of the `--lexicon` manifests, others as espeak-ng does.
+The page is written to the first folder and has what was measured in all of them. The HTML page shows the plots beside
+the tables, and the clips that lie in EXP/report. Words are pronounced, for the confusions of visemes, as in the
+alignments of the tests and of the `--lexicon` manifests, others as espeak-ng does.
 """
 
 import argparse
@@ -68,11 +69,13 @@ def environment(recipe: Path, command: str) -> dict[str, str]:
     }
 
 
-def results_page(exp: Path, title: str, facts: dict[str, str], lexicon: Sequence[str] = ()) -> Page:
-    """The page of all that was measured in `exp`. Raises InputError where nothing was."""
+def results_page(
+    exp: Path, title: str, facts: dict[str, str], lexicon: Sequence[str] = (), others: Sequence[Path] = ()
+) -> Page:
+    """The page of all that was measured in `exp` and in other folders. Raises InputError where nothing was."""
     page, manifests = Page(f"RESULTS: {title}", facts), []
     for kind, (section, reference) in SECTIONS.items():
-        for path in sorted(exp.glob(f"{kind}/*/scores.json")):
+        for path in (path for folder in (exp, *others) for path in sorted(folder.glob(f"{kind}/*/scores.json"))):
             scores = json.loads(path.read_text(encoding="utf-8"))
             visemes = [viseme_part(path.parent, scores, lexicon)] if kind == "recognizer" else []
             page.sections.append(section(path.parent.name, scores, *visemes))
@@ -121,14 +124,15 @@ def write_report(page: Page, exp: Path) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("exp", type=Path)
+    parser.add_argument("exp", type=Path, nargs="+")
     parser.add_argument("--title", required=True)
     parser.add_argument("--command", required=True)
     parser.add_argument("--recipe", type=Path, required=True)
     parser.add_argument("--lexicon", action="append", default=[], metavar="MANIFEST", help="its words are pronounced")
     args = parser.parse_args()
-    page = results_page(args.exp, args.title, environment(args.recipe, args.command), args.lexicon)
-    write_report(page, args.exp)
+    exp, *others = args.exp
+    page = results_page(exp, args.title, environment(args.recipe, args.command), args.lexicon, others)
+    write_report(page, exp)
     print(markdown_page(page))
 
 

@@ -9,7 +9,7 @@ script="egs/$(basename "$recipe")/$(basename "${BASH_SOURCE[1]}")"
 
 # Options (--name value).
 stage=data            # first stage, by name or number
-stop_stage=results    # last stage, by name or number
+stop_stage=           # last stage, by name or number; none: results, or where a recipe ends if it starts after that
 preset=default        # smoke | default | full: the size of the corpus and of the models
 ngpu=0                # GPUs; more than one goes through accelerate launch
 nj=2                  # processes that prepare, draw and (without a GPU) train side by side
@@ -20,7 +20,7 @@ expdir="$recipe/exp"  # what is trained and measured, a folder a preset
 noise_files=          # folder of recorded noise (.wav, .flac); none: a test less
 dry_run=false         # true: print the commands only
 
-stages=(data noise tokenizer train recognize animate readback demo results)
+stages=(data noise tokenizer train recognize animate readback demo results benchmark)
 
 # A recipe's own settings.
 token_kind=word              # char | word | unigram | bpe
@@ -35,6 +35,7 @@ motions=(student shuffled mean static)  # the student, and the controls that mus
 joint_training=(trainer.lr=1.0e-3 data.augment.corrupt_share=0.3)  # lips that fail are what its gate learns of
 noise_kinds=(babble white)   # and recorded, with --noise_files
 snrs_db=(10 5 0 -5 -10)
+perception_snrs_db=(-7.5 -10)  # at which faces help to understand the sound
 corruptions=(frozen blank)   # of whole clips, in every noise: what is left is what is heard
 demo_set=test                # the demo clip speaks this subset's first utterance
 student_train_sets=(train)
@@ -81,13 +82,18 @@ stage_index() {
   fail "no stage '$1'; stages: $(for i in "${!stages[@]}"; do printf '%d=%s ' $((i + 1)) "${stages[$i]}"; done)"
 }
 
-# train MODEL_CLI CONFIG [key=value ...]: one training on the GPUs asked for, or on the CPU.
+# launch MODULE ARGUMENT...: a module's command line that trains, on the GPUs asked for, or on the CPU.
+launch() {
+  local how=(python -m)
+  if [ "$ngpu" -gt 1 ]; then how=(accelerate launch --num_processes "$ngpu" -m); fi
+  if [ "$ngpu" -eq 0 ]; then how=(env CUDA_VISIBLE_DEVICES= "${how[@]}"); fi
+  run ${train_cmd:-} "${how[@]}" "$@"
+}
+
+# train MODEL_CLI CONFIG [key=value ...]: one training.
 train() {
   local cli=$1; shift
-  local launch=(python -m "$cli.cli")
-  if [ "$ngpu" -gt 1 ]; then launch=(accelerate launch --num_processes "$ngpu" -m "$cli.cli"); fi
-  if [ "$ngpu" -eq 0 ]; then launch=(env CUDA_VISIBLE_DEVICES= "${launch[@]}"); fi
-  run ${train_cmd:-} "${launch[@]}" train --preset "$preset" "$@" "trainer.seed=$seed"
+  launch "$cli.cli" train --preset "$preset" "$@" "trainer.seed=$seed"
 }
 
 # beside LOG COMMAND...: starts a command with its output in LOG; waits for a place while nj commands run (one, with
@@ -282,9 +288,31 @@ stage_results() {
   [ "$(basename "$script")" = run.sh ] || title+=", $(basename "$script" .sh)"
   title+=", preset $preset, seed $seed"
   [ "$seeds" = "$seed" ] || title+=", trainings from seeds $seeds"
-  run python -m benchmarks.report "$exp" --title "$title" --recipe "$recipe" \
+  local measured=("$exp")
+  [ ! -d "$exp/augmentation" ] || measured+=("$exp/augmentation")
+  run python -m benchmarks.report "${measured[@]}" --title "$title" --recipe "$recipe" \
     --command "$script${command_line:+ $command_line}" --lexicon "$data/train/manifest.jsonl"
   "$dry_run" || log "table: $exp/RESULTS.md, page with plots: $exp/report/index.html"
+}
+
+# What takes hours and so is run when it is asked for (--stage benchmark): how well the faces are understood, by their
+# lips alone and with the sound in noise; how much drawn lips help; then the page of results anew.
+stage_benchmark() {
+  local set motion reader options
+  for set in "${animate_sets[@]}"; do
+    run avsr noise "$data/$set/manifest.jsonl" --kind babble --snr_db "${perception_snrs_db[@]}" --seed "$seed" \
+      --babble "$data/train/manifest.jsonl" --out "$data/noise/${set}_perception"
+    options=(--reader "AV=$exp/recognizer_av/checkpoint" --lexicon "$data/train/manifest.jsonl")
+    for motion in "${motions[@]}"; do  # what stands still is a control of the benchmark's own
+      [ "$motion" = static ] || options+=(--motion "$motion=$exp/generator/$set/$motion/drawn/manifest.jsonl")
+    done
+    for reader in "${readers[@]}"; do options+=(--reader "$reader"); done
+    run python -m benchmarks.perception "$data/$set/manifest.jsonl" --noise "$data/noise/${set}_perception" \
+      --out "$exp/perception/$set" "${options[@]}"
+  done
+  "$recipe/augmentation.sh" --preset "$preset" --seeds "$seeds" --seed "$seed" --nj "$nj" --ngpu "$ngpu" \
+    --datadir "$datadir" --expdir "$expdir" --dry_run "$dry_run"
+  stage_results
 }
 
 loop() {
@@ -292,7 +320,8 @@ loop() {
   parse_options "$@"
   # Declared and assigned apart, so that a wrong stage ends the recipe.
   first=$(stage_index "$stage")
-  last=$(stage_index "$stop_stage")
+  last=$(stage_index "${stop_stage:-results}")
+  if [ -z "$stop_stage" ] && [ "$first" -gt "$last" ]; then last=$((${#stages[@]} - 1)); fi
   [ "$first" -le "$last" ] || fail "--stage $stage comes after --stop_stage $stop_stage"
   . "$recipe/db.sh"
   . "$recipe/cmd.sh"

@@ -144,9 +144,10 @@ def _predict(args: argparse.Namespace) -> None:
     from avsr.data.manifest import read_manifest
     from talking3d.animate import find_checkpoint
     from talking3d.generators import load_generator
-    from talking3d.predict import predict_manifest
+    from talking3d.predict import predict_manifest, with_faces
 
-    rows = read_manifest(args.manifest, use=("template",))
+    rows = read_manifest(args.manifest, use=("template",) if args.template is None else ())
+    rows = rows if args.template is None else with_faces(rows, args.template)
     checkpoint = find_checkpoint(args.checkpoint)
     print(f"student: {checkpoint}", file=sys.stderr)
     print(predict_manifest(rows, load_generator(checkpoint), args.out, args.motion, args.seed))
@@ -310,6 +311,7 @@ def build_parser() -> argparse.ArgumentParser:
     sub.add_argument(
         "--motion", choices=("student", "mean", "shuffled", "static"), default="student", help="student or a control"
     )
+    sub.add_argument("--template", metavar="FACE", help="a .npz, or a folder of <speaker>.npz; default: the rows' own")
     sub.add_argument("--seed", type=int, default=0)
     sub.set_defaults(run=_predict)
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from avsr.data.manifest import write_manifest
+from avsr.data.manifest import speaker_of, write_manifest
 from avsr.errors import InputError
 from avsr.media.audio import read_audio
 from avsr.media.timing import FPS, frames_of
@@ -72,6 +72,21 @@ def predict_manifest(
     manifest = out_dir / "manifest.jsonl"
     write_manifest(manifest, written)
     return manifest
+
+
+def with_faces(rows: list[dict], faces: str | Path) -> list[dict]:
+    """The rows with other templates: a file for all, or of each speaker a folder's <speaker>.npz.
+
+    Raises InputError: a file that is not there, naming the utterance.
+    """
+    faces = Path(faces).resolve()
+    given = []
+    for row in rows:
+        face = faces / f"{speaker_of(row)}.npz" if faces.is_dir() else faces
+        if not face.is_file():
+            raise InputError(f"{row['utt_id']}: no face {face}; give a template, or a folder with one for each speaker")
+        given.append({**row, "template": str(face)})
+    return given
 
 
 def _coefficients(

@@ -1,6 +1,6 @@
 """How much drawn lips help a recogniser of filmed ones.
 
-    python -m benchmarks.augmentation plan PLAN.yaml [key=value …] --out OUT
+    python -m benchmarks.augmentation plan PLAN.yaml [key=value …] --out OUT [--preset default]
     python -m benchmarks.augmentation list OUT [--wave N]
     python -m benchmarks.augmentation train OUT NAME
     python -m benchmarks.augmentation measure OUT TEST.jsonl [--noise DIR] [--corruptions DIR] [--nj N]
@@ -29,7 +29,7 @@ from benchmarks.content import markdown_section
 
 
 def _plan(args: argparse.Namespace) -> None:
-    plan = load_config(args.plan, args.overrides, Plan)
+    plan = load_config(args.plan, [f"preset={args.preset}", *args.overrides], Plan, preset=args.preset)
     trainings = plan_trainings(plan, args.out)
     save_config(args.out / "plan.yaml", plan)
     waves = max(training.wave for training in trainings)
@@ -71,6 +71,7 @@ def build_parser() -> argparse.ArgumentParser:
     sub = commands.add_parser("plan", help="manifests and trainings of an experiment")
     sub.add_argument("plan", metavar="PLAN.yaml")
     sub.add_argument("overrides", nargs="*", metavar="key=value")
+    sub.add_argument("--preset", default="default", help="of PLAN.yaml and of the recogniser's yaml")
     sub.add_argument("--out", type=Path, required=True)
     sub.set_defaults(run=_plan)
     sub = commands.add_parser("list", help="names of the trainings")

@@ -6,6 +6,7 @@
 #
 # DIR: GRID's published layout, s*/*.mpg and alignments/s*/*.align. The split is conf/split.tsv.
 # Stages: 1 data  2 noise  3 tokenizer  4 train  5 recognize  6 animate  7 readback  8 demo  9 results
+# and, when it is asked for, 10 benchmark (hours: how well faces are understood, how much drawn lips help)
 recipe_options="grid"
 grid=
 . "$(dirname "${BASH_SOURCE[0]}")/../loop.sh"

@@ -5,6 +5,7 @@
 #   egs/mini/run.sh [--stage NAME|N] [--stop_stage NAME|N] [--preset smoke|default|full] [--ngpu N] [--nj N] ...
 #
 # Stages: 1 data  2 noise  3 tokenizer  4 train  5 recognize  6 animate  7 readback  8 demo  9 results
+# and, when it is asked for, 10 benchmark (hours: how well faces are understood, how much drawn lips help)
 . "$(dirname "${BASH_SOURCE[0]}")/../loop.sh"
 
 token_kind=word

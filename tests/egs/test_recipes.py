@@ -173,6 +173,42 @@ def test_seeds_are_trained_and_recognised_together(tmp_path):
     assert done.returncode == 2 and "error: --seeds takes whole numbers with blanks between" in done.stderr
 
 
+@pytest.mark.parametrize("name, test", [("mini", "test_unseen"), ("grid", "test")])
+def test_augmentation_dry_run_draws_with_what_is_filmed_alone(name, test, tmp_path):
+    done = run_recipe(
+        name, "--dry_run", "true", "--datadir", "d", "--expdir", "e", cwd=tmp_path, script="augmentation.sh"
+    )
+    assert done.returncode == 0, done.stderr
+    lines = done.stdout.splitlines()
+    for number, stage in enumerate(["students", "draw", "plan", "train", "measure", "results"], 1):
+        assert any(f"stage {number} {stage}" in line for line in lines)
+    students = [line for line in lines if "audio2mesh.yaml" in line]
+    for percent, line in zip((1, 2, 10) if name == "grid" else (2, 10), students, strict=True):
+        part = f"{tmp_path}/d/default/shares/{'fit' if name == 'grid' else 'train'}_{percent}/manifest.jsonl"
+        assert line.count(part) == 1 + 2 * 100 // percent and f"data.valid=\\[{part}\\]" in line  # all as long
+    drawn = {re.search(r"--out (\S+)", line)[1] for line in lines if "talking3d draw" in line}
+    (plan,) = (line for line in lines if "benchmarks.augmentation plan" in line)
+    assert "percent" in plan and "/shares/train_\\{percent\\}/manifest.jsonl" in plan
+    assert {f"{tmp_path}/e/default/augmentation/drawn/learned_10_{i}" for i in range(4)} <= drawn
+    (measured,) = (line for line in lines if "benchmarks.augmentation measure" in line)
+    assert f"/{test}/manifest.jsonl" in measured and f"/noise/{test}_babble" in measured
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_benchmark_runs_when_it_is_asked_for(name, tmp_path):
+    options = ("--dry_run", "true", "--datadir", "d", "--expdir", "e", *(("--grid", "g") if name == "grid" else ()))
+    assert "benchmarks.perception" not in run_recipe(name, *options, cwd=tmp_path).stdout
+    done = run_recipe(name, *options, "--stage", "benchmark", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    lines = done.stdout.splitlines()
+    (perceived,) = (line for line in lines if "benchmarks.perception" in line)
+    assert "--motion student=" in perceived and "--motion static" not in perceived and "--reader AV=" in perceived
+    assert any("--snr_db -7.5 -10" in line for line in lines)
+    assert sum("benchmarks.augmentation measure" in line for line in lines) == 1
+    assert "benchmarks.report" in lines[-1] and f"{tmp_path}/e/default " in lines[-1]
+
+
 def test_open_dry_run_counts_what_is_new_apart(tmp_path):
     done = run_recipe("mini", "--dry_run", "true", "--expdir", "e", cwd=tmp_path, script="open.sh")
     assert done.returncode == 0, done.stderr

@@ -67,6 +67,21 @@ def test_animate_in_the_style_of_clips(checkpoint, spoken_rows, tmp_path):
     assert own.n_frames == plain.n_frames and not np.allclose(own.coefficients, plain.coefficients)
 
 
+def test_predict_moves_other_faces_where_they_are_given(checkpoint, spoken, spoken_rows, tmp_path, capsys):
+    face = FaceTemplate.load(spoken_rows[0]["template"])
+    for speaker in {row["speaker"] for row in spoken_rows}:
+        face.save(tmp_path / "faces" / f"{speaker}.npz")
+    arguments = ["predict", str(spoken), "--checkpoint", str(checkpoint), "--motion", "static"]
+    for given in (tmp_path / "faces", tmp_path / "faces" / "ann.npz"):
+        assert main([*arguments, "--template", str(given), "--out", str(tmp_path / given.stem)]) == 0
+        rows = read_manifest(tmp_path / given.stem / "manifest.jsonl", need=("template",))
+        expected = {str(given / f"{row['speaker']}.npz") if given.is_dir() else str(given) for row in rows}
+        assert {row["template"] for row in rows} == expected
+    (tmp_path / "faces" / "ann.npz").unlink()
+    assert main([*arguments, "--template", str(tmp_path / "faces"), "--out", str(tmp_path / "none")]) == 2
+    assert "no face" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("motion", ["student", "mean", "shuffled", "static"])
 def test_predict_writes_motion_for_a_whole_manifest(checkpoint, spoken, spoken_rows, tmp_path, motion):
     arguments = ["--checkpoint", str(checkpoint), "--out", str(tmp_path), "--motion", motion, "--seed", "3"]

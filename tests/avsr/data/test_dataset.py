@@ -1,8 +1,5 @@
 """avsr.data.dataset: batches from real files, the same alone, in a batch, resumed, and in worker processes."""
 
-import dataclasses
-import time
-
 import numpy as np
 import pytest
 import soundfile
@@ -332,17 +329,3 @@ def test_texts_are_checked_before_training_starts(corpus, rows):
         UtteranceDataset([rows[0] | {"audio": None, "lips": None}], None)
     with pytest.raises(InputError, match="raise max_frames"):
         recognition_data(config_of(corpus, max_frames_per_batch=20), seed=0)
-
-
-@pytest.mark.slow
-def test_an_epoch_from_the_cache_is_fast(corpus):
-    """800 clips of 75 frames in a few seconds: the bound is loose, machines differ."""
-    data = recognition_data(dataclasses.replace(config_of(corpus), cache_mb=500), seed=0)
-    dataset = data.train_dataset
-    n_frames = sum(len(dataset[i]["lips"]) for i in range(6))
-    start_s = time.perf_counter()
-    for epoch in range(10):
-        dataset.set_epoch(epoch)
-        collate([dataset[i] for i in range(6)])
-    per_frame_s = (time.perf_counter() - start_s) / (10 * n_frames)
-    assert per_frame_s * 800 * 75 < 30

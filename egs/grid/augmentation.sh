@@ -1,0 +1,60 @@
+#!/usr/bin/env bash
+# How much drawn lips help to recognise a real speaker of whom few clips are filmed. What is drawn knows the filmed
+# clips only: the face's fit, its look and its motion come from them. After egs/grid/run.sh and egs/mini/run.sh.
+#
+#   egs/grid/augmentation.sh [--seeds "0 1 2"] [--stage NAME|N] [--stop_stage NAME|N] [--preset smoke|default|full] ...
+#
+# Stages: 1 students  2 draw  3 plan  4 train  5 measure  6 results
+# Arms: learned (a student, tuned on the filmed clips), retrieved (filmed frames that follow its motion), shuffled (its
+# motion for another utterance's sound: a control), mini (the embedded corpus's student; nothing filmed is known).
+. "$(dirname "${BASH_SOURCE[0]}")/../loop.sh"
+. "$root/egs/augment.sh"
+
+retrieved_percent=10  # share beside which frames are retrieved, and another utterance's motion is drawn
+mini_student=
+
+augmentation_paths() {
+  test_set=test
+  sound=$data/train/manifest.jsonl
+  filmed="$shares/train_{percent}/manifest.jsonl"
+  valid=$data/valid/manifest.jsonl
+  test=$data/test/manifest.jsonl
+  arms=("arms.mini.manifests=$exp/drawn/mini_{rendition}/manifest.jsonl"
+    "arms.learned.manifests=$exp/drawn/learned_{percent}_{rendition}/manifest.jsonl"
+    "arms.shuffled.manifests=$exp/drawn/shuffled_{percent}_{rendition}/manifest.jsonl"
+    "arms.retrieved.manifests=$exp/drawn/retrieved_{percent}/manifest.jsonl")
+  mini_student=$root/egs/mini/exp/$preset/audio2mesh/checkpoint
+  "$dry_run" || [ -f "$mini_student/model.safetensors" ] || fail "no student to start from: run egs/mini/run.sh --preset $preset first"
+}
+
+stage_students() {
+  local percent fit
+  make_shares
+  for percent in "${percents[@]}"; do
+    fit=$shares/fit_$percent
+    run talking3d fit "$shares/train_$percent/manifest.jsonl" --out "$fit" --nj "$nj"
+    run talking3d look "$fit/manifest.jsonl" --out "$shares/looks_$percent"
+    student "$percent" "$fit/manifest.jsonl" "init=$mini_student"
+  done
+  together
+}
+
+stage_draw() {
+  local percent face look
+  move mini "$mini_student"
+  draw mini
+  for percent in "${percents[@]}"; do
+    face=$shares/fit_$percent/templates look=$shares/looks_$percent
+    move "learned_$percent" "$exp/student_$percent/checkpoint" --template "$face"
+    draw "learned_$percent" --look "$look"
+    if [ "$percent" -eq "$retrieved_percent" ]; then
+      move "shuffled_$percent" "$exp/student_$percent/checkpoint" --template "$face" --motion shuffled
+      draw "shuffled_$percent" --look "$look"
+      run talking3d retrieve "$exp/motion/learned_$percent/manifest.jsonl" --frames "$shares/fit_$percent/manifest.jsonl" \
+        --out "$exp/drawn/retrieved_$percent" --nj "$nj"
+    fi
+  done
+  together
+}
+
+loop "$@"
