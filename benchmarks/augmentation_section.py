@@ -10,12 +10,12 @@ from benchmarks.plots import plot_shares
 from benchmarks.recognizer_section import SYNTHETIC
 
 SAID = (
-    "{utterances} utterances with {source} lips, {words} words. Of the training clips a share is filmed; for the others "
-    "there is sound alone, or lips are drawn, in so many renditions (x). V: recognisers of lips; AV: of both streams, "
-    "which start from V and from A, a recogniser of sound alone that learns from all of it. With drawn lips and "
-    "without, all take as many optimiser steps, and filmed clips are as large a part of what AV is shown; without "
-    "drawn lips V is shown filmed clips only. Steps on filmed clips in brackets. {decoding} WER in %, with the 95 % "
-    "bootstrap interval over utterances{seeds}."
+    "{utterances} utterances with {source} lips, {words} words. Of the training clips a share is filmed; the others "
+    "have sound alone, or lips are drawn for them, in so many renditions (x). V: recognisers of lips; AV: of both "
+    "streams, which start from V and from A, a recogniser of sound alone that learns from all of it. With drawn "
+    "lips and without, all take as many optimiser steps, and filmed clips are as large a part of what AV is shown; "
+    "without drawn lips V is shown filmed clips only. Steps on filmed clips in brackets. {decoding} WER in %, with "
+    "the 95 % bootstrap interval over utterances{seeds}."
 )
 
 

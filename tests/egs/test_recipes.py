@@ -326,6 +326,20 @@ def test_the_small_joint_training_runs(tmp_path):
 
 
 @pytest.mark.slow
+def test_the_small_augmentation_runs(tmp_path):
+    folders = ("--preset", "smoke", "--datadir", str(tmp_path / "data"), "--expdir", str(tmp_path / "exp"))
+    loop = run_recipe("mini", *folders, "--stop_stage", "tokenizer", cwd=tmp_path)
+    assert loop.returncode == 0, loop.stdout[-3000:] + loop.stderr[-3000:]
+    done = run_recipe("mini", *folders, "--seeds", "0", cwd=tmp_path, script="augmentation.sh")
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+    out = tmp_path / "exp/smoke/augmentation"
+    cells = json.loads((out / "augmentation/test_unseen/scores.json").read_text())["augmentation"]
+    assert {"a", "av_2", "av_2_learned_4", "v_10_shuffled_4", "av_100"} <= set(cells)
+    assert cells["av_10"]["filmed_steps"] == cells["av_10_learned_1"]["filmed_steps"]
+    assert "What drawn lips gain" in (out / "RESULTS.md").read_text()
+
+
+@pytest.mark.slow
 def test_the_small_loop_runs_on_real_video(shared, tmp_path):
     folders = ("--datadir", str(tmp_path / "data"), "--expdir", str(tmp_path / "exp"))
     done = run_recipe("grid", "--preset", "smoke", "--grid", str(shared / "grid"), *folders, cwd=tmp_path)
