@@ -16,6 +16,9 @@ class GatedFusion(nn.Module):
 
     A gate reads both streams and decides how much of each passes. The two shares sum to 1, and a missing stream's share
     is 0: with one stream absent the output depends on the other alone, whatever stands in the absent one's place.
+
+    Untrained, it lets a lone stream through as it is, normalised, and gives both streams' mean: a recogniser that starts
+    from a hearing one hears at once as that one does, and need not learn it again.
     """
 
     def __init__(self, dim: int, dropout: float):
@@ -25,6 +28,11 @@ class GatedFusion(nn.Module):
         self.gate = nn.Linear(2 * dim, 2 * dim)
         self.mix = nn.Linear(2 * dim, dim)
         self.dropout = nn.Dropout(dropout)
+        for layer in (self.gate, self.mix):
+            nn.init.zeros_(layer.bias)
+        nn.init.zeros_(self.gate.weight)
+        with torch.no_grad():
+            self.mix.weight.copy_(torch.eye(dim).repeat(1, 2) / 2)
 
     def forward(self, audio: Tensor, video: Tensor, has_audio: Tensor, has_video: Tensor, padding: Tensor) -> Tensor:
         """Fuse audio and video (B, T, D), there for has_audio and has_video (B,) bool, one at least -> (B, T, D).

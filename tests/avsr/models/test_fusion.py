@@ -25,6 +25,16 @@ def test_a_missing_stream_has_no_say(fusion):
     assert not torch.allclose(without_video, without_audio)
 
 
+def test_an_untrained_gate_lets_a_lone_stream_through_and_means_two():
+    fusion = build_fusion("gated", dim=16, dropout=0.0, heads=2)
+    audio, video = torch.randn(3, 7, 16), torch.randn(3, 7, 16)
+    has_audio, has_video = torch.tensor([True, False, True]), torch.tensor([False, True, True])
+    fused = fusion(audio, video, has_audio, has_video, REAL)
+    heard, seen = (torch.nn.functional.layer_norm(stream, (16,)) for stream in (audio, video))
+    expected = torch.stack([heard[0], seen[1], (heard[2] + seen[2]) / 2])
+    torch.testing.assert_close(fused, expected, atol=1e-6, rtol=0)
+
+
 def test_utterances_of_a_batch_may_lack_different_streams(fusion):
     audio, video = torch.randn(3, 7, 16), torch.randn(3, 7, 16)
     has_audio, has_video = torch.tensor([True, False, True]), torch.tensor([True, True, False])
@@ -37,7 +47,8 @@ def test_utterances_of_a_batch_may_lack_different_streams(fusion):
 
 def test_both_streams_count_and_get_finite_gradients(fusion):
     audio, video = (torch.randn(2, 7, 16, requires_grad=True) for _ in range(2))
-    fusion(audio, video, torch.tensor([True, True]), torch.tensor([True, False]), REAL[:2]).sum().backward()
+    fused = fusion(audio, video, torch.tensor([True, True]), torch.tensor([True, False]), REAL[:2])
+    (fused * torch.randn_like(fused)).sum().backward()
     assert audio.grad.abs().min() > 0
     assert video.grad[0].abs().min() > 0 and (video.grad[1] == 0).all()
     assert all(parameter.grad.isfinite().all() for parameter in fusion.parameters())
