@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from scipy.ndimage import gaussian_filter1d
 
 from avsr.files import write_json, write_text
 from avsr.media.audio import read_audio
@@ -16,19 +17,22 @@ from avsr.media.landmarks import Landmarks
 from avsr.media.timing import FPS
 from avsr.media.video import stream_frames, write_video
 from talking3d.corpus.motion_dataset import phones_of
+from talking3d.face.face_frame import filmed_mouth, modelled_mouth
 from talking3d.face.landmark_fit import LIPS
 from talking3d.face.motion import Motion
-from talking3d.face.regions import lip_aperture_mm, lip_width_mm
 from talking3d.face.template import FaceTemplate
-from talking3d.metrics import CLOSED_MM, closures
+from talking3d.metrics import CLOSED_MM, closures, correlation
+from talking3d.render.camera import portrait_camera
 from talking3d.render.compare import caption, in_rows, write_picture
 from talking3d.render.renderer import render_face
 
+R_OF = {"opening_r": "lip opening", "lower_r": "the lower lip's height", "width_r": "mouth width"}
 WORST = 10  # clips that quality.md lists
 SIDE = 256  # px, of the pictures
 SHEET_FRAMES, SHEET_COLUMNS = 12, 6
 LONGEST_FRAMES = 250  # of the side-by-side clip
-ABOUT_FACE = 1.5  # the picture's side as a share of the face's
+ABOUT_FACE = 1.4  # the picture's side as a share of the face's
+DRAWN = 2 * SIDE  # of the head, of which the face is shown
 _FITTED, _DETECTED = (40, 230, 60), (235, 40, 40)
 
 
@@ -37,14 +41,17 @@ class ClipQuality:
     """One clip's fit.
 
     lip_error (T,): mean distance of the lips' landmarks as a share of the mouth's width, NaN without a face.
-    opening_r, width_r: correlation of the template's lip opening and width with the detector's, over frames with a
-    face; None where either stands still. closed: share of the frames whose lips touch. closures: for each bilabial of
+    opening_r, lower_r, width_r: correlation of the template's lip opening, lower inner lip's height and mouth width
+    with the film's (`talking3d.face.face_frame`), over frames with a face; None where either stands still. closed:
+    share of the frames whose lips touch. closures: for each bilabial of the alignment's phones, whether the lips touch.
+    confidence: the mean.
     the alignment's phones, whether the lips touch. confidence: the mean.
     """
 
     utt_id: str
     lip_error: np.ndarray
     opening_r: float | None
+    lower_r: float | None
     width_r: float | None
     closed: float
     closures: tuple[bool, ...]
@@ -60,16 +67,19 @@ def clip_quality(row: dict, fit: str | Path, template: FaceTemplate) -> ClipQual
     motion, landmarks = Motion.load(row["motion"]), Landmarks.load(row["landmarks"])
     with np.load(fit) as tracks:
         lip_error, confidence = tracks["lip_error"], tracks["confidence"]
-    offsets, seen = motion.offsets_for(template), landmarks.found
-    opening, width = lip_aperture_mm(template, offsets), lip_width_mm(template, offsets)
-    points = landmarks.points
+    mouth = modelled_mouth(template, motion.offsets_for(template))
+    pairs = zip(mouth, filmed_mouth(landmarks), strict=True)
+    opening_r, lower_r, width_r = (
+        correlation(ours[landmarks.found], theirs[landmarks.found]) for ours, theirs in pairs
+    )
     return ClipQuality(
         utt_id=row["utt_id"],
         lip_error=lip_error,
-        opening_r=_correlation(opening[seen], np.linalg.norm(points[seen, 66] - points[seen, 62], axis=1)),
-        width_r=_correlation(width[seen], np.linalg.norm(points[seen, 54] - points[seen, 48], axis=1)),
-        closed=float((opening <= CLOSED_MM).mean()),
-        closures=tuple(closures(opening, phones_of(row))),
+        opening_r=opening_r,
+        lower_r=lower_r,
+        width_r=width_r,
+        closed=float((mouth.opening <= CLOSED_MM).mean()),
+        closures=tuple(closures(mouth.opening, phones_of(row))),
         confidence=float(confidence.mean()),
     )
 
@@ -91,7 +101,7 @@ def summary(clips: Sequence[ClipQuality], n_dropped: int) -> dict:
         "bilabials_closed": float(np.mean(closed)) if closed else None,
         "confidence": float(np.mean([clip.confidence for clip in clips])),
     }
-    for name in ("opening_r", "width_r"):
+    for name in R_OF:
         known = [value for clip in clips if (value := getattr(clip, name)) is not None]
         figures[f"{name}_median"] = float(np.median(known)) if known else None
         figures[f"{name}_10"] = float(np.quantile(known, 0.1)) if known else None
@@ -105,8 +115,7 @@ def write_quality(out_dir: Path, clips: Sequence[ClipQuality], n_dropped: int) -
         {
             "utt_id": clip.utt_id,
             "lip_error": round(clip.median_error, 5),
-            "opening_r": clip.opening_r,
-            "width_r": clip.width_r,
+            **{name: None if (r := getattr(clip, name)) is None else round(r, 4) for name in R_OF},
             "closed_frames": round(clip.closed, 4),
             "bilabials": len(clip.closures),
             "bilabials_closed": sum(clip.closures),
@@ -126,9 +135,9 @@ def write_quality(out_dir: Path, clips: Sequence[ClipQuality], n_dropped: int) -
         f"| lip landmarks off, % of the mouth's width (frames) | {100 * figures['lip_error_median']:.2f} | "
         f"{100 * figures['lip_error_90']:.2f} |",
         *(
-            f"| correlation of lip {what} with the landmarks' (clips) | {_said(figures[f'{name}_median'])} | "
+            f"| correlation of {what} with the landmarks' (clips) | {_said(figures[f'{name}_median'])} | "
             f"{_said(figures[f'{name}_10'])} |"
-            for what, name in (("opening", "opening_r"), ("width", "width_r"))
+            for name, what in R_OF.items()
         ),
         "",
         f"Lips touch in {100 * figures['closed_frames']:.1f} % of the frames"
@@ -138,11 +147,12 @@ def write_quality(out_dir: Path, clips: Sequence[ClipQuality], n_dropped: int) -
             else "; the alignments have no phones to find bilabials by."
         ),
         "",
-        "| worst clips | lips off, % | opening | width | confidence |",
-        "|---|---|---|---|---|",
+        "| worst clips | lips off, % | opening | lower lip | width | confidence |",
+        "|---|---|---|---|---|---|",
         *(
-            f"| {clip.utt_id} | {100 * clip.median_error:.2f} | {_said(clip.opening_r)} | {_said(clip.width_r)} | "
-            f"{clip.confidence:.2f} |"
+            f"| {clip.utt_id} | {100 * clip.median_error:.2f} | "
+            + "".join(f"{_said(getattr(clip, name))} | " for name in R_OF)
+            + f"{clip.confidence:.2f} |"
             for clip in sorted(clips, key=lambda clip: -clip.median_error)[:WORST]
         ),
     ]
@@ -171,45 +181,47 @@ def write_pictures(out_dir: Path, rows: Sequence[dict], clips: Sequence[ClipQual
 
 
 def _tiles(out_dir: Path, row: dict, shown: np.ndarray) -> Iterator[np.ndarray]:
-    """Yield (2 SIDE, SIDE, 3) for each of the frames: the film with the detector's (red) and the fit's points (green),
-    and the drawn face below it."""
+    """Yield (2 SIDE, SIDE, 3) for each of the frames: the film about its face, with the detector's (red) and the fit's
+    points (green), and the drawn face below it, which turns but stays in its place."""
     template, motion = FaceTemplate.load(row["template"]), Motion.load(row["motion"]).part(shown)
     with np.load(out_dir / "fits" / f"{row['utt_id']}.npz") as tracks:
         fitted = tracks["points"]
     detected = Landmarks.load(row["landmarks"]).points
-    drawn = render_face(template, motion.offsets_for(template), motion.head_pose, size=SIDE)
-    middle, side = _frame_of(detected)
+    at = gaussian_filter1d(_middle(detected), FPS / 2, axis=0, mode="nearest")
+    side = ABOUT_FACE * float(np.median(np.ptp(detected, axis=1).max(axis=1)))
+    turned = motion.head_pose * ([1, 1, 1, 0, 0, 0])
+    drawn = render_face(template, motion.offsets_for(template), turned, size=DRAWN)
+    places = portrait_camera(template.verts, DRAWN).project(
+        template.verts[template.landmarks[template.landmarks >= 0]]
+    )[0]
+    drawn_at, drawn_side = _middle(places), ABOUT_FACE * float(np.ptp(places, axis=0).max())
     film = itertools.islice(stream_frames(row["video"]), int(shown.max()) + 1)
     wanted = set(shown.tolist())
     pictures = ((t, picture) for t, picture in enumerate(film) if t in wanted)
     for (t, picture), below in zip(pictures, drawn, strict=True):
-        yield np.concatenate([_film_tile(picture, detected[t], fitted[t], middle, side), below])
+        above = _cut(picture, at[t], side, [(detected[t], _DETECTED), (fitted[t], _FITTED)])
+        yield np.concatenate([above, _cut(below, drawn_at, drawn_side)])
 
 
-def _frame_of(points: np.ndarray) -> tuple[np.ndarray, float]:
-    """Middle (2,) and side of a square about the face through the clip, pixels."""
-    low, high = (np.nanquantile(points.reshape(-1, 2), q, axis=0) for q in (0.01, 0.99))
-    return (low + high) / 2, ABOUT_FACE * float((high - low).max())
+def _middle(points: np.ndarray) -> np.ndarray:
+    """Of the box about points (..., P, 2), (..., 2)."""
+    return (points.min(axis=-2) + points.max(axis=-2)) / 2
 
 
-def _film_tile(picture, detected, fitted, middle, side) -> np.ndarray:
+def _cut(picture: np.ndarray, middle: np.ndarray, side: float, marks: Sequence[tuple] = ()) -> np.ndarray:
+    """The square of a picture (H, W, 3) about `middle`, as (SIDE, SIDE, 3), with marks: points (P, 2) and colour."""
     import cv2
 
     scale = SIDE / side
     shift = (SIDE - 1) / 2 - scale * middle
-    tile = cv2.warpAffine(picture, np.array([[scale, 0, shift[0]], [0, scale, shift[1]]]), (SIDE, SIDE))
-    for points, color in ((detected, _DETECTED), (fitted, _FITTED)):
+    transform = np.array([[scale, 0, shift[0]], [0, scale, shift[1]]])
+    tile = cv2.warpAffine(picture, transform, (SIDE, SIDE), borderMode=cv2.BORDER_REPLICATE)
+    for points, color in marks:
         for number in range(len(points)):
             if np.isfinite(points[number]).all():
                 x, y = scale * points[number] + shift
                 cv2.circle(tile, (round(16 * x), round(16 * y)), 16 if number < LIPS[0] else 20, color, -1, shift=4)
     return tile
-
-
-def _correlation(a: np.ndarray, b: np.ndarray) -> float | None:
-    if len(a) < 2 or a.std() == 0 or b.std() == 0:
-        return None
-    return round(float(np.corrcoef(a, b)[0, 1]), 4)
 
 
 def _said(value: float | None) -> str:
