@@ -125,12 +125,21 @@ def _corpus(args: argparse.Namespace) -> None:
 
 
 def _fit(args: argparse.Namespace) -> None:
+    from talking3d.corpus.from_tracks import track_manifest
     from talking3d.corpus.from_video import filmed_rows, fit_manifest
 
+    if args.fits is None and args.fps is not None:
+        raise InputError("--fps is the rate of --fits; a video states its own")
+    if args.fits is not None and (args.landmarks is not None or args.speakers is not None):
+        raise InputError("--landmarks and --speakers are of fits to landmarks: leave them out with --fits")
     tracker = {"detector": args.detector, "landmark_model": args.landmark_model}
     rows = filmed_rows(args.source, args.out, n_jobs=args.nj, **tracker)
-    how = {"n_jobs": args.nj, "landmarks": args.landmarks, "speakers": args.speakers}
-    manifest = fit_manifest(rows, args.out, args.template, **how)
+    if args.fits is None:
+        how = {"n_jobs": args.nj, "landmarks": args.landmarks, "speakers": args.speakers}
+        manifest = fit_manifest(rows, args.out, args.template, **how)
+    else:
+        rate = {} if args.fps is None else {"fps": args.fps}
+        manifest = track_manifest(rows, args.fits, args.out, args.template, **rate)
     print(f"how well it fits: {manifest.parent / 'quality.md'}, {manifest.parent / 'pictures'}", file=sys.stderr)
     print(manifest)
 
@@ -299,6 +308,10 @@ def build_parser() -> argparse.ArgumentParser:
     sub.add_argument("--detector", choices=("auto", "dlib", "mediapipe"), default="auto", help="of videos' landmarks")
     sub.add_argument("--landmark_model", metavar="FILE.task", help="MediaPipe's FaceLandmarker, for its detector")
     sub.add_argument("--landmarks", metavar="DIR", help="another tracker's, DIR/<utt_id>.npz; default: the manifest's")
+    sub.add_argument(
+        "--fits", metavar="DIR", help="what SMIRK or SPECTRE found, DIR/<utt_id>.npz, for FLAME's template"
+    )
+    sub.add_argument("--fps", type=float, help="of --fits; default: 25")
     sub.add_argument("--speakers", metavar="DIR", help="an earlier --out, whose speakers are taken over")
     sub.set_defaults(run=_fit)
 

@@ -40,67 +40,77 @@ _FITTED, _DETECTED = (40, 230, 60), (235, 40, 40)
 class ClipQuality:
     """One clip's fit.
 
-    lip_error (T,): mean distance of the lips' landmarks as a share of the mouth's width, NaN without a face.
     opening_r, lower_r, width_r: correlation of the template's lip opening, lower inner lip's height and mouth width
-    with the film's (`talking3d.face.face_frame`), over frames with a face; None where either stands still. closed:
-    share of the frames whose lips touch. closures: for each bilabial of the alignment's phones, whether the lips touch.
-    confidence: the mean.
-    the alignment's phones, whether the lips touch. confidence: the mean.
+    with the film's (`talking3d.face.face_frame`), over frames with a face; None where either stands still and where
+    there are no landmarks. closed: share of the frames whose lips touch. closures: for each bilabial of the alignment's
+    phones, whether the lips touch. Of fits to landmarks only: lip_error (T,), the mean distance of the lips' landmarks
+    as a share of the mouth's width, NaN without a face; confidence, the mean.
     """
 
     utt_id: str
-    lip_error: np.ndarray
+    n_frames: int
     opening_r: float | None
     lower_r: float | None
     width_r: float | None
     closed: float
     closures: tuple[bool, ...]
-    confidence: float
+    lip_error: np.ndarray | None = None
+    confidence: float | None = None
 
     @property
-    def median_error(self) -> float:
-        return float(np.nanmedian(self.lip_error))
+    def median_error(self) -> float | None:
+        return None if self.lip_error is None else float(np.nanmedian(self.lip_error))
+
+    @property
+    def badness(self) -> float:
+        """What clips are ranked by: how far the lips are off, or else how badly their opening follows the film's."""
+        return self.median_error if self.lip_error is not None else -(self.opening_r or 0.0)
 
 
-def clip_quality(row: dict, fit: str | Path, template: FaceTemplate) -> ClipQuality:
-    """Measure the fit of a row with `motion` and `landmarks`; fit: its file in fits/. InputError on damaged files."""
-    motion, landmarks = Motion.load(row["motion"]), Landmarks.load(row["landmarks"])
-    with np.load(fit) as tracks:
-        lip_error, confidence = tracks["lip_error"], tracks["confidence"]
-    mouth = modelled_mouth(template, motion.offsets_for(template))
-    pairs = zip(mouth, filmed_mouth(landmarks), strict=True)
-    opening_r, lower_r, width_r = (
-        correlation(ours[landmarks.found], theirs[landmarks.found]) for ours, theirs in pairs
-    )
+def clip_quality(row: dict, template: FaceTemplate, fit: str | Path | None = None) -> ClipQuality:
+    """Measure the motion of a row, against its `landmarks` where it has any; fit: the file in fits/ of a fit to them.
+
+    InputError on damaged files.
+    """
+    mouth = modelled_mouth(template, Motion.load(row["motion"]).offsets_for(template))
+    rs: dict[str, float | None] = dict.fromkeys(R_OF)
+    if row["landmarks"] is not None:
+        landmarks = Landmarks.load(row["landmarks"])
+        n = min(len(mouth.opening), len(landmarks.found))
+        seen, film = np.flatnonzero(landmarks.found[:n]), filmed_mouth(landmarks)
+        rs = {name: correlation(a[seen], b[seen]) for name, a, b in zip(R_OF, mouth, film, strict=True)}
+    tracks = {}
+    if fit is not None:
+        with np.load(fit) as stored:
+            tracks = {"lip_error": stored["lip_error"], "confidence": float(stored["confidence"].mean())}
     return ClipQuality(
         utt_id=row["utt_id"],
-        lip_error=lip_error,
-        opening_r=opening_r,
-        lower_r=lower_r,
-        width_r=width_r,
+        n_frames=len(mouth.opening),
         closed=float((mouth.opening <= CLOSED_MM).mean()),
         closures=tuple(closures(mouth.opening, phones_of(row))),
-        confidence=float(confidence.mean()),
+        **rs,
+        **tracks,
     )
 
 
 def summary(clips: Sequence[ClipQuality], n_dropped: int) -> dict:
     """The figures of all clips: of errors the median and the 90 % quantile over frames, of correlations the median and
     the 10 % quantile over clips; shares of bilabials and of frames whose lips touch."""
-    errors = np.concatenate([clip.lip_error for clip in clips])
     closed = [flag for clip in clips for flag in clip.closures]
     figures = {
         "clips": len(clips),
         "dropped": n_dropped,
-        "frames": len(errors),
-        "frames_without_face": int(np.isnan(errors).sum()),
-        "lip_error_median": float(np.nanmedian(errors)),
-        "lip_error_90": float(np.nanquantile(errors, 0.9)),
-        "closed_frames": float(np.average([c.closed for c in clips], weights=[len(c.lip_error) for c in clips])),
+        "frames": sum(clip.n_frames for clip in clips),
+        "closed_frames": float(np.average([clip.closed for clip in clips], weights=[clip.n_frames for clip in clips])),
         "bilabials": len(closed),
         "bilabials_closed": float(np.mean(closed)) if closed else None,
-        "confidence": float(np.mean([clip.confidence for clip in clips])),
     }
+    if all(clip.lip_error is not None for clip in clips):
+        errors = np.concatenate([clip.lip_error for clip in clips])
+        figures["frames_without_face"] = int(np.isnan(errors).sum())
+        figures["lip_error_median"] = float(np.nanmedian(errors))
+        figures["lip_error_90"] = float(np.nanquantile(errors, 0.9))
+        figures["confidence"] = float(np.mean([clip.confidence for clip in clips]))
     for name in R_OF:
         known = [value for clip in clips if (value := getattr(clip, name)) is not None]
         figures[f"{name}_median"] = float(np.median(known)) if known else None
@@ -114,57 +124,60 @@ def write_quality(out_dir: Path, clips: Sequence[ClipQuality], n_dropped: int) -
     each = [
         {
             "utt_id": clip.utt_id,
-            "lip_error": round(clip.median_error, 5),
-            **{name: None if (r := getattr(clip, name)) is None else round(r, 4) for name in R_OF},
+            "lip_error": _rounded(clip.median_error, 5),
+            **{name: _rounded(getattr(clip, name), 4) for name in R_OF},
             "closed_frames": round(clip.closed, 4),
             "bilabials": len(clip.closures),
             "bilabials_closed": sum(clip.closures),
-            "confidence": round(clip.confidence, 4),
+            "confidence": _rounded(clip.confidence, 4),
         }
         for clip in clips
     ]
     write_json(out_dir / "quality.json", {"summary": figures, "clips": each})
+    fitted = "lip_error_median" in figures
+    without = f" ({figures['frames_without_face']} without a face)" if fitted else ""
     lines = [
         "# Fit to video",
         "",
-        f"{figures['clips']} clips, {figures['frames']} frames ({figures['frames_without_face']} without a face), "
-        f"{figures['dropped']} clips dropped.",
+        f"{figures['clips']} clips, {figures['frames']} frames{without}, {figures['dropped']} clips dropped.",
         "",
         "| | median | 10 % / 90 % |",
         "|---|---|---|",
-        f"| lip landmarks off, % of the mouth's width (frames) | {100 * figures['lip_error_median']:.2f} | "
-        f"{100 * figures['lip_error_90']:.2f} |",
-        *(
-            f"| correlation of {what} with the landmarks' (clips) | {_said(figures[f'{name}_median'])} | "
-            f"{_said(figures[f'{name}_10'])} |"
-            for name, what in R_OF.items()
-        ),
+    ]
+    if fitted:
+        off, most = (f"{100 * figures[f'lip_error_{name}']:.2f}" for name in ("median", "90"))
+        lines.append(f"| lip landmarks off, % of the mouth's width (frames) | {off} | {most} |")
+    lines += [
+        f"| correlation of {what} with the landmarks' (clips) | {_said(figures[f'{name}_median'])} | "
+        f"{_said(figures[f'{name}_10'])} |"
+        for name, what in R_OF.items()
+    ]
+    bilabials = (
+        f" and on {100 * figures['bilabials_closed']:.1f} % of {figures['bilabials']} bilabials."
+        if figures["bilabials"]
+        else "; the alignments have no phones to find bilabials by."
+    )
+    lines += [
         "",
-        f"Lips touch in {100 * figures['closed_frames']:.1f} % of the frames"
-        + (
-            f" and on {100 * figures['bilabials_closed']:.1f} % of {figures['bilabials']} bilabials."
-            if figures["bilabials"]
-            else "; the alignments have no phones to find bilabials by."
-        ),
+        f"Lips touch in {100 * figures['closed_frames']:.1f} % of the frames{bilabials}",
         "",
         "| worst clips | lips off, % | opening | lower lip | width | confidence |",
         "|---|---|---|---|---|---|",
-        *(
-            f"| {clip.utt_id} | {100 * clip.median_error:.2f} | "
-            + "".join(f"{_said(getattr(clip, name))} | " for name in R_OF)
-            + f"{clip.confidence:.2f} |"
-            for clip in sorted(clips, key=lambda clip: -clip.median_error)[:WORST]
-        ),
     ]
+    for clip in sorted(clips, key=lambda clip: -clip.badness)[:WORST]:
+        off = "–" if clip.median_error is None else f"{100 * clip.median_error:.2f}"
+        cells = [clip.utt_id, off, *(_said(getattr(clip, name)) for name in R_OF), _said(clip.confidence)]
+        lines.append(f"| {' | '.join(cells)} |")
     write_text(out_dir / "quality.md", "\n".join(lines) + "\n")
 
 
 def write_pictures(out_dir: Path, rows: Sequence[dict], clips: Sequence[ClipQuality]) -> None:
     """Write pictures/sheet.png and pictures/side_by_side.mp4 of the clip of median error, and pictures/sheet_worst.png.
 
-    Of clips with a `video`; where none has one there are no pictures.
+    Of clips with a `video` and landmarks; where none has them there are no pictures.
     """
-    order = [i for i in np.argsort([clip.median_error for clip in clips]) if rows[i].get("video") is not None]
+    filmed = [row.get("video") is not None and row.get("landmarks") is not None for row in rows]
+    order = [i for i in np.argsort([clip.badness for clip in clips]) if filmed[i]]
     if not order:
         return
     usual, worst = rows[order[len(order) // 2]], rows[order[-1]]
@@ -184,22 +197,26 @@ def _tiles(out_dir: Path, row: dict, shown: np.ndarray) -> Iterator[np.ndarray]:
     """Yield (2 SIDE, SIDE, 3) for each of the frames: the film about its face, with the detector's (red) and the fit's
     points (green), and the drawn face below it, which turns but stays in its place."""
     template, motion = FaceTemplate.load(row["template"]), Motion.load(row["motion"]).part(shown)
-    with np.load(out_dir / "fits" / f"{row['utt_id']}.npz") as tracks:
-        fitted = tracks["points"]
-    detected = Landmarks.load(row["landmarks"]).points
-    at = gaussian_filter1d(_middle(detected), FPS / 2, axis=0, mode="nearest")
-    side = ABOUT_FACE * float(np.median(np.ptp(detected, axis=1).max(axis=1)))
+    landmarks, fit = Landmarks.load(row["landmarks"]), out_dir / "fits" / f"{row['utt_id']}.npz"
+    marks = [(landmarks.points, _DETECTED)]
+    if fit.is_file():
+        with np.load(fit) as tracks:
+            marks.append((tracks["points"], _FITTED))
+    seen = np.flatnonzero(landmarks.found)
+    found = landmarks.points[seen]
+    side = ABOUT_FACE * float(np.median(np.ptp(found, axis=1).max(axis=1)))
+    at = np.stack([np.interp(np.arange(len(landmarks.found)), seen, middle) for middle in _middle(found).T], axis=1)
+    at = gaussian_filter1d(at, FPS / 2, axis=0, mode="nearest")
     turned = motion.head_pose * ([1, 1, 1, 0, 0, 0])
     drawn = render_face(template, motion.offsets_for(template), turned, size=DRAWN)
-    places = portrait_camera(template.verts, DRAWN).project(
-        template.verts[template.landmarks[template.landmarks >= 0]]
-    )[0]
+    marked = template.landmarks[template.landmarks >= 0]
+    places, _ = portrait_camera(template.verts, DRAWN).project(template.verts[marked])
     drawn_at, drawn_side = _middle(places), ABOUT_FACE * float(np.ptp(places, axis=0).max())
     film = itertools.islice(stream_frames(row["video"]), int(shown.max()) + 1)
     wanted = set(shown.tolist())
     pictures = ((t, picture) for t, picture in enumerate(film) if t in wanted)
     for (t, picture), below in zip(pictures, drawn, strict=True):
-        above = _cut(picture, at[t], side, [(detected[t], _DETECTED), (fitted[t], _FITTED)])
+        above = _cut(picture, at[t], side, [(points[t], color) for points, color in marks])
         yield np.concatenate([above, _cut(below, drawn_at, drawn_side)])
 
 
@@ -222,6 +239,10 @@ def _cut(picture: np.ndarray, middle: np.ndarray, side: float, marks: Sequence[t
                 x, y = scale * points[number] + shift
                 cv2.circle(tile, (round(16 * x), round(16 * y)), 16 if number < LIPS[0] else 20, color, -1, shift=4)
     return tile
+
+
+def _rounded(value: float | None, digits: int) -> float | None:
+    return None if value is None else round(value, digits)
 
 
 def _said(value: float | None) -> str:

@@ -14,7 +14,7 @@ import functools
 import hashlib
 import logging
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 from tqdm import tqdm
@@ -86,7 +86,7 @@ def fit_manifest(
     rows = [_with_landmarks(row, landmarks) for row in rows]
     if not rows:
         raise InputError("there are no utterances to fit: the manifest is empty")
-    face = procedural_face() if template == "procedural" else FaceTemplate.load(template)
+    face = load_face(template)
     _claim(out_dir, face)
     clips: dict[str, list[dict]] = {}
     for row in rows:
@@ -102,9 +102,22 @@ def fit_manifest(
     make_talker = functools.partial(_make_talker, face_file=str(face_file), out_dir=str(out_dir))
     reasons = _run(missing, make_talker, n_jobs, "speakers")
     unknown = {name: reason for (name, _), reason in zip(missing, reasons, strict=True) if reason is not None}
-    kept, quality, dropped = [], [], []
     attempt = functools.partial(_attempt, out_dir=str(out_dir), unknown=unknown)
-    for row, outcome in zip(rows, _run(rows, attempt, n_jobs, "clips"), strict=True):
+    return leave_corpus(out_dir, rows, _run(rows, attempt, n_jobs, "clips"))
+
+
+def load_face(template: str | Path) -> FaceTemplate:
+    """The procedural face by its name, or the template of a file."""
+    return procedural_face() if template == "procedural" else FaceTemplate.load(template)
+
+
+def leave_corpus(out_dir: Path, rows: list[dict], outcomes: Iterable[tuple[dict, ClipQuality] | str]) -> Path:
+    """Write what a folder of fits says of itself, and return its manifest.
+
+    outcomes: of each row, with its motion and quality, or the reason why it has none. InputError where none has.
+    """
+    kept, quality, dropped = [], [], []
+    for row, outcome in zip(rows, outcomes, strict=True):
         if isinstance(outcome, str):
             if len(rows) > 1:  # of one, the error says it
                 logger.warning("%s dropped: %s", row["utt_id"], outcome)
@@ -216,7 +229,7 @@ def _attempt(row: dict, out_dir: str, unknown: dict[str, str]) -> tuple[dict, Cl
             fitted.motion(talker.template).save(motion)
         template = _talker_files(out_dir, name)[0]
         made = {**row, "motion": str(motion), "template": str(template), "generator": GENERATOR}
-        return made, clip_quality(made, fit, _load_talker(out_dir, name).template)
+        return made, clip_quality(made, _load_talker(out_dir, name).template, fit)
     except InputError as error:
         return str(error)
 
