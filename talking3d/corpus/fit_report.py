@@ -204,9 +204,9 @@ def _tiles(out_dir: Path, row: dict, shown: np.ndarray) -> Iterator[np.ndarray]:
             marks.append((tracks["points"], _FITTED))
     seen = np.flatnonzero(landmarks.found)
     found = landmarks.points[seen]
-    side = ABOUT_FACE * float(np.median(np.ptp(found, axis=1).max(axis=1)))
-    at = np.stack([np.interp(np.arange(len(landmarks.found)), seen, middle) for middle in _middle(found).T], axis=1)
-    at = gaussian_filter1d(at, FPS / 2, axis=0, mode="nearest")
+    place = np.concatenate([_middle(found), ABOUT_FACE * np.ptp(found, axis=1).max(axis=1, keepdims=True)], axis=1)
+    place = np.stack([np.interp(np.arange(len(landmarks.found)), seen, column) for column in place.T], axis=1)
+    place = gaussian_filter1d(place, FPS / 4, axis=0, mode="nearest")
     turned = motion.head_pose * ([1, 1, 1, 0, 0, 0])
     drawn = render_face(template, motion.offsets_for(template), turned, size=DRAWN)
     marked = template.landmarks[template.landmarks >= 0]
@@ -216,7 +216,7 @@ def _tiles(out_dir: Path, row: dict, shown: np.ndarray) -> Iterator[np.ndarray]:
     wanted = set(shown.tolist())
     pictures = ((t, picture) for t, picture in enumerate(film) if t in wanted)
     for (t, picture), below in zip(pictures, drawn, strict=True):
-        above = _cut(picture, at[t], side, [(points[t], color) for points, color in marks])
+        above = _cut(picture, place[t, :2], place[t, 2], [(points[t], color) for points, color in marks])
         yield np.concatenate([above, _cut(below, drawn_at, drawn_side)])
 
 

@@ -8,11 +8,11 @@ import numpy as np
 from avsr.errors import InputError
 from avsr.media.landmarks import Landmarks
 from avsr.media.timing import FPS
+from talking3d.face.face_frame import aside
 
 LEAST_EYES_PX = 20.0  # between the eyes' middles: a pixel is then 3 mm, as much as lips open for many a sound
-# How far the nose's tip may be from the middle of the eyes' outer corners, as a share of their distance as seen. The
-# tip stands 0.38 (procedural face) to 0.5 (ICT's) of that distance before them: this is a turn by 31 to 38 degrees.
-# Somebody who is turned by more most of the time is taken for somebody of another shape who looks at the camera.
+# Of `aside`: some 35 degrees. Somebody who is turned by more most of the time is taken for somebody of another shape
+# who looks at the camera.
 MOST_ASIDE = 0.3
 # Between two frames with a face, a moment apart: beyond these the picture shows another shot or somebody else.
 LEAST_OVERLAP, MOST_GROWTH = 0.2, 1.5
@@ -31,10 +31,7 @@ def check_film(landmarks: Landmarks) -> None:
             f"the face is too small: its eyes are {np.median(apart):.0f} pixels apart, expected {LEAST_EYES_PX:.0f} or "
             "more; cut the picture to the face before it is made smaller, or film it closer"
         )
-    across = points[:, 45] - points[:, 36]
-    tip = points[:, 30] - (points[:, 45] + points[:, 36]) / 2
-    aside = np.abs((tip * across).sum(axis=1)) / np.square(across).sum(axis=1)
-    turned = aside > MOST_ASIDE
+    turned = aside(points) > MOST_ASIDE
     if turned.mean() > 0.5:
         raise InputError(
             f"the face is turned away, by some 35 degrees or more, in {int(turned.sum())} of {len(at)} frames; film it "

@@ -26,7 +26,7 @@ from avsr.media.timing import FPS
 from talking3d.face.align import common_landmarks, shift_landmarks
 from talking3d.face.blendshape_fit import bounds, stay_mm
 from talking3d.face.correspondence import CONTACT_GAP_M, GAP_PAIRS, lip_gaps
-from talking3d.face.face_frame import STEADY, lay, lay_back, plane, similar
+from talking3d.face.face_frame import STEADY, aside, lay, lay_back, plane, similar
 from talking3d.face.landmark_solver import Rig, project, solve
 from talking3d.face.motion import Motion
 from talking3d.face.template import FaceTemplate
@@ -55,9 +55,9 @@ PALE_MM = 1.0  # a line paler than at rest takes no more than this off: early fr
 # by half, and no more than this.
 LOW_QUANTILE, LOW_SHARE, LOW_MOST_MM = 0.2, 0.5, 1.5
 REST_MM, DENSITY_MM = 0.8, 0.5  # so near to the usual closed lips a frame shows the speaker at rest; what is usual
-# Inner lips that a detector puts further apart are not closed; of somebody whose lips always are, so few of the frames
-# count as closed.
-SHUT_MM, FEW = 4.5, 0.1
+# Inner lips that a detector puts further apart are not closed; if all are, so few frames count as closed. The rest of a
+# turned head would be taken for another shape: where there are some from the front, they count.
+SHUT_MM, FEW, FRONTAL, FEWEST_RESTS = 4.5, 0.1, 0.15, 5
 LINE_ROWS, LINE_COLUMNS, LINE_POOL = slice(20, 80), slice(24, 72), 4  # of a lip crop: the middle of the mouth
 DOUBTFUL = 0.04  # lips that are so far off, as a share of the mouth's width, are believed half
 _MM = 1e3
@@ -201,6 +201,8 @@ def fit_talker(template: FaceTemplate, clips: Sequence[Tracked], name: str | Non
         opened = heights + darkness_mm * darkness
     apart = _heights(points, GAP_PAIRS).mean(axis=1)
     shut = apart <= max(SHUT_MM, np.quantile(apart, FEW))
+    frontal = shut & (aside(points) <= FRONTAL)
+    shut = frontal if frontal.sum() >= FEWEST_RESTS else shut
     at_rest = shut & (np.abs(opened - _densest(opened, shut)) <= REST_MM)
     ends = np.cumsum([clip.seen.sum() for clip in clips])[:-1]
     lows = [np.quantile(part, LOW_QUANTILE) for part in np.split(opened, ends)]

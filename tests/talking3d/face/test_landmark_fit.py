@@ -223,3 +223,18 @@ def test_too_little_film_to_know_a_speaker_by(spoken_face):
     clip = Tracked(film(spoken_face, talk(spoken_face, np.random.default_rng(0), 24)))
     with pytest.raises(InputError, match=r"too short: a face in 0\.96 s of film .*; give 1 s or more"):
         fit_talker(spoken_face, [clip])
+
+
+def test_a_talker_who_looks_aside_most_of_the_time_has_the_shape_seen_from_the_front(spoken_face):
+    rng = np.random.default_rng(8)
+    coefficients = talk(spoken_face, rng)
+    angle = np.radians(30)
+    turn = np.array([[np.cos(angle), 0, np.sin(angle)], [0, 1, 0], [-np.sin(angle), 0, np.cos(angle)]])
+    basis = spoken_face.articulation_basis @ turn.T
+    turned = dataclasses.replace(spoken_face, verts=spoken_face.verts @ turn.T, articulation_basis=basis)
+    front, side = film(spoken_face, coefficients, rng), film(turned, coefficients, rng)
+    clips = [Tracked(marks) for marks in (side, side, front)]
+    talker = fit_talker(spoken_face, clips, "ann")
+    assert np.abs(np.degrees(talker.turn)).max() < 6
+    poses = [np.degrees(fit_clip(talker, clip).head_pose[:, 1]) for clip in clips]
+    assert abs(np.mean(poses[2])) < 6 and 22 < np.mean(poses[0]) < 38
