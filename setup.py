@@ -46,6 +46,7 @@ setup(
     extras_require={
         "synth": ["espeakng-loader>=0.2.4"],
         "landmarks": ["dlib-bin>=20", "face_recognition_models>=0.3"],
+        "mediapipe": ["mediapipe>=0.10.14"],
         "test": ["pytest>=9", "pytest-timeout>=2.4", "pytest-xdist>=3.8", "ruff>=0.17"],
     },
     entry_points={"console_scripts": ["avsr = avsr.cli:main", "talking3d = talking3d.cli:main"]},

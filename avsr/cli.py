@@ -47,7 +47,7 @@ def _prepare(args: argparse.Namespace) -> None:
 
     source = Path(args.source)
     rows = read_manifest(source, need=("video",)) if source.suffix == ".jsonl" else rows_from_folder(source)
-    print(prepare(rows, args.out, args.nj, args.detector, args.mouth_width))
+    print(prepare(rows, args.out, args.nj, args.detector, args.mouth_width, args.landmark_model))
 
 
 def _noise(args: argparse.Namespace) -> None:
@@ -265,7 +265,8 @@ def build_parser() -> argparse.ArgumentParser:
     sub.add_argument("source", help="a video, a folder of videos, or a manifest (.jsonl) whose rows have `video`")
     sub.add_argument("--out", required=True, help="folder for audio/ lips/ landmarks/ manifest.jsonl dropped.jsonl")
     sub.add_argument("--nj", type=int, default=1, help="processes")
-    sub.add_argument("--detector", choices=("auto", "dlib", "haar"), default="auto")
+    sub.add_argument("--detector", choices=("auto", "dlib", "haar", "mediapipe"), default="auto", help="of landmarks")
+    sub.add_argument("--landmark_model", metavar="FILE.task", help="MediaPipe's FaceLandmarker, for its detector")
     sub.add_argument("--mouth_width", type=float, default=0.6, help="share of the crop; Auto-AVSR's crops: 0.469")
     sub.set_defaults(run=_prepare)
 

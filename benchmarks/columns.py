@@ -29,6 +29,10 @@ GEOMETRY = (
     Column("fdd_abs", "abs. FDD m²", ".2e", LOWER),
     Column("closure_rate", "closed on p b m", ".0%", HIGHER),
     Column("lip_correlation", "lip-opening r", ".2f", HIGHER),
+    Column("lower_correlation", "lower lip r", ".2f", HIGHER),
+    Column("width_correlation", "width r", ".2f", HIGHER),
+    Column("filmed_lower_correlation", "lower lip r, film", ".2f", HIGHER),
+    Column("filmed_width_correlation", "width r, film", ".2f", HIGHER),
     Column("mtm_ms", "MTM ms", ".0f", LOWER),
     Column("slcc", "SLCC", ".2f", TRUTH),
     Column("lse_d", "LSE-D", ".3f", LOWER),
@@ -70,6 +74,11 @@ def definitions(
         "25 fps.",
         "closure_rate": "Closed on p b m: inner lips within 0.5 mm.",
         "lip_correlation": "Lip-opening r: mean over utterances of Pearson's r between the inner-lip gaps.",
+        "lower_correlation": "Lower lip r, width r: the same of the lower inner lip's height and of the distance "
+        "between the mouth's corners.",
+        "filmed_lower_correlation": "Film: mean over utterances of Pearson's r between the motion's lower inner lip or "
+        "mouth's width and those of the filmed landmarks, which are laid over the clip's mean face by nose and "
+        "eyes' corners; over the frames whose face was found.",
         "mtm_ms": "MTM: mean temporal misalignment of the gaps' extrema, pooled over those that find a partner.",
         "slcc": "SLCC: over utterances Pearson's r between the speech's RMS and the lips' intensity (RMS over time of "
         "their mean speed), both z-normalised by speaker (Chae-Yeon et al., CVPR 2025); intervals take the z-scores as "

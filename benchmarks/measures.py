@@ -25,15 +25,25 @@ from benchmarks.columns import definitions, readback_key
 from benchmarks.digests import Digests, digest_of
 from benchmarks.readback import Readback
 from benchmarks.recognizer import training_facts
+from talking3d.face import face_frame
+from talking3d.face.face_frame import MouthTraces, filmed_mouth, modelled_mouth
 from talking3d.face.motion import Motion
-from talking3d.face.regions import lip_aperture_mm
 from talking3d.face.template import FaceTemplate
-from talking3d.metrics import closures, fdd, ldtw_mm, lip_errors, lip_intensity_mm, misalignments, mve_mm, slcc_terms
+from talking3d.metrics import (
+    closures,
+    correlation,
+    fdd,
+    ldtw_mm,
+    lip_errors,
+    lip_intensity_mm,
+    misalignments,
+    mve_mm,
+    slcc_terms,
+)
 from talking3d.models.syncnet3d import SyncNet3D
 from talking3d.runtime import Runtime
 from talking3d.sync import sync_score
 
-INNER_LIPS = 62, 66  # iBUG-68: the middle of the upper and of the lower inner lip
 SEEN = ("motion", "template", "landmarks", "alignment", "audio")  # the files of a row that `measure_utterance` reads
 
 INTENSITIES = ("speech_rms", "lip_intensity_mm")  # of an utterance; those of all utterances give SLCC
@@ -41,34 +51,25 @@ INTENSITIES = ("speech_rms", "lip_intensity_mm")  # of an utterance; those of al
 Measures = dict[str, tuple[float, float]]  # key of `benchmarks.columns`: total, weight
 
 
-def opening_of(row: Mapping) -> np.ndarray | None:
-    """(T,) inner-lip gap of a row: mm from its motion, else pixels from its filmed landmarks; None without either."""
+def mouth_of(row: Mapping) -> MouthTraces | None:
+    """The mouth of a row by its motion, else by its filmed landmarks; None without either."""
     if row["motion"] is not None:
         template = FaceTemplate.load(row["template"])
-        return lip_aperture_mm(template, Motion.load(row["motion"]).offsets_for(template))
-    if row["landmarks"] is not None:
-        points = Landmarks.load(row["landmarks"]).points
-        return np.linalg.norm(points[:, INNER_LIPS[0]] - points[:, INNER_LIPS[1]], axis=-1)
-    return None
-
-
-def correlation(a: np.ndarray, b: np.ndarray) -> float | None:
-    """Pearson's r over the frames both have; None where one of them doesn't move."""
-    n = min(len(a), len(b))
-    a, b = a[:n], b[:n]
-    return float(np.corrcoef(a, b)[0, 1]) if a.std() > 1e-6 and b.std() > 1e-6 else None
+        return modelled_mouth(template, Motion.load(row["motion"]).offsets_for(template))
+    return None if row["landmarks"] is None else filmed_mouth(Landmarks.load(row["landmarks"]))
 
 
 def measure_utterance(row: Mapping, other: Mapping, judge: SyncNet3D | None = None) -> Measures:
-    """Geometry of the motion of `other` against `row`'s, where `row` has any, and how well it fits the sound."""
+    """Geometry of the motion of `other` against `row`'s and against the film, where `row` has them, and how well it
+    fits the sound."""
     found: Measures = {}
-    opening, true_opening = opening_of(other), opening_of(row)
-    if opening is not None and true_opening is not None:
-        r = correlation(opening, true_opening)
+    mouth, true_mouth = mouth_of(other), mouth_of(row)
+    if mouth is not None and true_mouth is not None:
+        r = correlation(mouth.opening, true_mouth.opening)
         if r is not None:
             found["lip_correlation"] = r, 1
-            n = min(len(opening), len(true_opening))
-            gaps, _ = misalignments(opening[:n], true_opening[:n])
+            n = min(len(mouth.opening), len(true_mouth.opening))
+            gaps, _ = misalignments(mouth.opening[:n], true_mouth.opening[:n])
             found["mtm_ms"] = 1000 / FPS * sum(gaps), len(gaps)
     if other["motion"] is None:
         return found
@@ -81,10 +82,14 @@ def measure_utterance(row: Mapping, other: Mapping, judge: SyncNet3D | None = No
         found |= {"lse_d": (judged.lse_d, 1), "lse_c": (judged.lse_c, 1)}
     phones = read_alignment(row["alignment"]).get("phones") if row["alignment"] is not None else None
     if phones:
-        closed = closures(opening, phones)
+        closed = closures(mouth.opening, phones)
         found["closure_rate"] = sum(closed), len(closed)
+    if row["landmarks"] is not None:
+        landmarks = Landmarks.load(row["landmarks"])
+        found |= _followed("filmed_", mouth, filmed_mouth(landmarks), landmarks.found)
     if row["motion"] is None:
         return found
+    found |= _followed("", mouth, true_mouth)
     template = FaceTemplate.load(row["template"])
     pred, true = moved.offsets_for(template), Motion.load(row["motion"]).offsets_for(template)
     lips, n_frames = template.region("lips"), len(true)
@@ -98,6 +103,14 @@ def measure_utterance(row: Mapping, other: Mapping, judge: SyncNet3D | None = No
         "fdd": (signed, 1),
         "fdd_abs": (absolute, 1),
     }
+
+
+def _followed(prefix: str, mouth: MouthTraces, true: MouthTraces, seen: np.ndarray | None = None) -> Measures:
+    """How well the lower lip and the width of a mouth follow the true one's, over the frames `seen` (T,), None: all."""
+    n = min(len(mouth.lower), len(true.lower))
+    frames = slice(n) if seen is None else np.flatnonzero(seen[:n])
+    rs = {part: correlation(getattr(mouth, part)[frames], getattr(true, part)[frames]) for part in ("lower", "width")}
+    return {f"{prefix}{part}_correlation": (r, 1) for part, r in rs.items() if r is not None}
 
 
 def _runtime_of(row: Mapping, runtime: Runtime) -> tuple[float, float]:
@@ -201,7 +214,7 @@ class Bench:
 
     def _measured(self, name: str, others: list[dict]) -> list[Measures]:
         # The code is among the inputs: a metric that changes is measured again.
-        code = [self.digests.of(module) for module in (__file__, talking3d.metrics.__file__)]
+        code = [self.digests.of(path) for path in (__file__, talking3d.metrics.__file__, face_frame.__file__)]
         files = self.digests.of_rows(self.rows + others, SEEN)
         inputs = digest_of([code, files, self.digests.of(self.judge)])
         path = self.out / "measured" / f"{name}.json"

@@ -33,7 +33,7 @@ from benchmarks.digests import Digests, digest_of
 from talking3d.face.align import Similarity, similarity
 from talking3d.face.from_mesh import UNITS_M, read_indices, template_from_mesh
 from talking3d.face.mesh_io import read_mesh
-from talking3d.face.motion import Motion
+from talking3d.face.motion import Motion, resample
 from talking3d.face.template import FaceTemplate
 from talking3d.runtime import Runtime
 
@@ -217,16 +217,6 @@ def read_vertices(path: Path, n_verts: int) -> np.ndarray:
     if bad.any():
         raise InputError(f"{path}: NaN or infinite vertices in {int(bad.sum())} frames, first in {int(bad.argmax())}")
     return vertices
-
-
-def resample(vertices: np.ndarray, fps: float) -> np.ndarray:
-    """Vertices (T, V, 3) at `fps` -> at 25 fps: linear in time between the middles of frames, held at both ends."""
-    n_frames = max(1, round(len(vertices) * FPS / fps))
-    at = np.clip((np.arange(n_frames) + 0.5) * fps / FPS - 0.5, 0, len(vertices) - 1)
-    before = np.floor(at).astype(int)
-    after = np.minimum(before + 1, len(vertices) - 1)
-    share = (at - before)[:, None, None]
-    return (1 - share) * vertices[before] + share * vertices[after]
 
 
 def _read_array(path: Path) -> tuple[np.ndarray, str]:

@@ -125,12 +125,23 @@ def _corpus(args: argparse.Namespace) -> None:
 
 
 def _fit(args: argparse.Namespace) -> None:
-    from avsr.data.manifest import read_manifest
-    from talking3d.corpus.from_video import fit_manifest
+    from talking3d.corpus.from_tracks import track_manifest
+    from talking3d.corpus.from_video import filmed_rows, fit_manifest
 
-    rows = read_manifest(args.manifest, use=("lips", "video", "alignment"))
-    how = {"n_jobs": args.nj, "landmarks": args.landmarks, "speakers": args.speakers}
-    print(fit_manifest(rows, args.out, args.template, **how))
+    if args.fits is None and args.fps is not None:
+        raise InputError("--fps is the rate of --fits; a video states its own")
+    if args.fits is not None and (args.landmarks is not None or args.speakers is not None):
+        raise InputError("--landmarks and --speakers are of fits to landmarks: leave them out with --fits")
+    tracker = {"detector": args.detector, "landmark_model": args.landmark_model}
+    rows = filmed_rows(args.source, args.out, n_jobs=args.nj, **tracker)
+    if args.fits is None:
+        how = {"n_jobs": args.nj, "landmarks": args.landmarks, "speakers": args.speakers}
+        manifest = fit_manifest(rows, args.out, args.template, **how)
+    else:
+        rate = {} if args.fps is None else {"fps": args.fps}
+        manifest = track_manifest(rows, args.fits, args.out, args.template, **rate)
+    print(f"how well it fits: {manifest.parent / 'quality.md'}, {manifest.parent / 'pictures'}", file=sys.stderr)
+    print(manifest)
 
 
 def _look(args: argparse.Namespace) -> None:
@@ -290,12 +301,18 @@ def build_parser() -> argparse.ArgumentParser:
     sub.add_argument("--nj", type=int, default=2, help="processes")
     sub.set_defaults(run=_corpus)
 
-    sub = commands.add_parser("fit", help="3D motion of filmed talkers: a corpus out of a prepared manifest")
-    sub.add_argument("manifest", help="of `avsr prepare`, with landmarks")
+    sub = commands.add_parser("fit", help="3D motion of filmed talkers: a corpus out of any video, or of many")
+    sub.add_argument("source", help="a video, a folder of videos, or a manifest (.jsonl) with landmarks")
     sub.add_argument("--out", required=True, help="folder for motion/, templates/, quality.md and manifest.jsonl")
     sub.add_argument("--template", default="procedural", metavar="FACE", help="procedural, or a .npz that can be moved")
     sub.add_argument("--nj", type=int, default=1, help="processes")
+    sub.add_argument("--detector", choices=("auto", "dlib", "mediapipe"), default="auto", help="of videos' landmarks")
+    sub.add_argument("--landmark_model", metavar="FILE.task", help="MediaPipe's FaceLandmarker, for its detector")
     sub.add_argument("--landmarks", metavar="DIR", help="another tracker's, DIR/<utt_id>.npz; default: the manifest's")
+    sub.add_argument(
+        "--fits", metavar="DIR", help="what SMIRK or SPECTRE found, DIR/<utt_id>.npz, for FLAME's template"
+    )
+    sub.add_argument("--fps", type=float, help="of --fits; default: 25")
     sub.add_argument("--speakers", metavar="DIR", help="an earlier --out, whose speakers are taken over")
     sub.set_defaults(run=_fit)
 

@@ -25,6 +25,13 @@ ALIKE = 1e-6  # of the largest: intensities that spread less don't vary
 CLOSURE_MARGIN_S = 0.06  # a stop's label starts at its burst; its closure lies in the 50 ms before
 
 
+def correlation(a: np.ndarray, b: np.ndarray) -> float | None:
+    """Pearson's r of two traces (T,) over the frames that both have; None where one of them doesn't move."""
+    n = min(len(a), len(b))
+    a, b = a[:n], b[:n]
+    return float(np.corrcoef(a, b)[0, 1]) if n > 1 and a.std() > 1e-6 and b.std() > 1e-6 else None
+
+
 def lip_errors(pred: np.ndarray, true: np.ndarray, lips: np.ndarray) -> np.ndarray:
     """(T,) per frame the largest *squared* L2 distance over the vertices `lips`: max_v |pred - true|^2, m^2."""
     pred, true = _paired(pred, true)

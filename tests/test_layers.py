@@ -12,6 +12,7 @@ ONLY_DOOR = {
     "espnet2": "avsr/models/espnet.py",
     "dlib": "avsr/media/landmarks.py",
     "face_recognition_models": "avsr/media/landmarks.py",
+    "mediapipe": "avsr/media/mediapipe_landmarks.py",
     "espeakng_loader": "talking3d/corpus/tts_worker.py",
     "pytorch3d": "talking3d/render/pytorch3d.py",
     "jinja2": "benchmarks/page.py",

@@ -35,6 +35,7 @@ def prepare(
     n_jobs: int = 1,
     detector: str = "auto",
     mouth_width: float = MOUTH_WIDTH,
+    landmark_model: str | Path | None = None,
 ) -> Path:
     """Make a corpus folder of videos and return its manifest.
 
@@ -44,22 +45,27 @@ def prepare(
     that cannot be used (no face in half of its frames, corrupt, silent, ...).
 
     Utterances whose three files exist are not made again, so that an interrupted call goes on where it stopped. n_jobs
-    processes share the work. mouth_width: see `avsr.media.lips`; the recogniser's. Raises InputError on bad utt_ids, on
-    a mouth_width that is no share, and when no utterance can be used.
+    processes share the work. detector, landmark_model: see `avsr.media.landmarks`. mouth_width: see `avsr.media.lips`;
+    the recogniser's. Raises InputError on bad utt_ids, on a mouth_width that is no share, and when no utterance can be
+    used.
     """
     out_dir = Path(out_dir).resolve()
     _check_rows(rows)
     if not 0.0 < mouth_width <= 1.0:
         raise InputError(f"mouth_width is a share of the crop's width, above 0 and up to 1, got {mouth_width}")
     kept, dropped = [], []
-    attempt = partial(_attempt, out_dir=out_dir, detector=detector, mouth_width=mouth_width)
+    how = {"detector": detector, "landmark_model": landmark_model, "mouth_width": mouth_width}
+    attempt = partial(_attempt, out_dir=out_dir, **how)
     for row, outcome in zip(rows, _run(rows, attempt, n_jobs), strict=True):
         if isinstance(outcome, str):
-            logger.warning("%s dropped: %s", row["utt_id"], outcome)
+            if len(rows) > 1:  # of one, the error says it
+                logger.warning("%s dropped: %s", row["utt_id"], outcome)
             dropped.append({"utt_id": row["utt_id"], "reason": outcome})
         else:
             kept.append(outcome)
     write_jsonl(out_dir / "dropped.jsonl", dropped)
+    if not kept and len(rows) == 1:
+        raise InputError(dropped[0]["reason"])
     if not kept:
         raise InputError(
             f"none of {len(rows)} utterances can be used; the first: {dropped[0]['utt_id']}: {dropped[0]['reason']} "
@@ -123,19 +129,28 @@ def _run(rows: list[dict], attempt: Callable[[dict], dict | str], n_jobs: int) -
         yield from progress(pool.map(attempt, rows, chunksize=4))
 
 
-def _attempt(row: dict, out_dir: Path, detector: str, mouth_width: float) -> dict | str:
+def _attempt(row: dict, out_dir: Path, **how) -> dict | str:
     """The row with its outputs, or the reason why it has none."""
     paths = {field: out_dir / field / f"{row['utt_id']}.{suffix}" for field, suffix in _OUTPUTS.items()}
     if not all(path.is_file() for path in paths.values()):
         try:
-            _prepare_utterance(row, detector, mouth_width, **paths)
+            _prepare_utterance(row, **how, **paths)
         except InputError as error:
             return str(error)
     duration_s = round(soundfile.info(paths["audio"]).frames / SAMPLE_RATE, 6)
     return {**row, **{field: str(path) for field, path in paths.items()}, "duration_s": duration_s, "source": "filmed"}
 
 
-def _prepare_utterance(row: dict, detector: str, mouth_width: float, audio: Path, lips: Path, landmarks: Path) -> None:
+def _prepare_utterance(
+    row: dict,
+    *,
+    detector: str,
+    landmark_model: str | Path | None,
+    mouth_width: float,
+    audio: Path,
+    lips: Path,
+    landmarks: Path,
+) -> None:
     video = row["video"]
     sound = row.get("audio") or video
     waveform = read_audio(sound)
@@ -143,7 +158,8 @@ def _prepare_utterance(row: dict, detector: str, mouth_width: float, audio: Path
     if landmarks.is_file():
         faces = Landmarks.load(landmarks)
     else:
-        faces = detect_landmarks(stream_frames(video, gray=True), detector, where=video)
+        pictures = stream_frames(video, gray=landmark_model is None)  # of the detectors only MediaPipe's sees colour
+        faces = detect_landmarks(pictures, detector, where=video, model=landmark_model)
     n_found, n_video, n_sound = int(faces.found.sum()), len(faces.found), frames_of(len(waveform))
     if n_found < MIN_FOUND * n_video:
         raise InputError(f"{video}: a face in only {n_found} of {n_video} frames; at least half of them must show it")

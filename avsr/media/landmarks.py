@@ -1,4 +1,5 @@
-"""Face landmarks in video: the 68 points of iBUG 300-W, by dlib or, coarsely, by OpenCV's Haar face detector.
+"""Face landmarks in video: the 68 points of iBUG 300-W, by dlib, by a MediaPipe model of the user's
+(`mediapipe_landmarks`) or, coarsely, by OpenCV's Haar face detector.
 
 Points 0-16 jaw, 17-26 brows, 27-35 nose, 36-47 eyes, 48-67 mouth (48 and 54 its corners); pixels, x right, y down.
 
@@ -11,6 +12,7 @@ Letters: T video frames, H W picture height and width.
 import functools
 import importlib.util
 import itertools
+import logging
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,13 +21,19 @@ import numpy as np
 
 from avsr.errors import InputError
 from avsr.files import atomic_path
+from avsr.media.mediapipe_landmarks import faces_in
 
+DETECTORS = ("auto", "dlib", "haar", "mediapipe")
 N_POINTS = 68
 DETECT_EVERY_FRAMES = 5
 DETECT_SIDE_PX = 480  # faces are looked for on a picture reduced to this longer side
 SAME_FACE_OVERLAP = 0.4  # intersection over union of two boxes that show one face a moment apart
+RIVAL_AREA = 0.5  # of the largest face's: a second one of this size may be the talker
+NOTED_RIVALS = 0.1  # share of the pictures that were looked at
 
 Box = np.ndarray  # (4,) float: left, top, right, bottom in pixels
+
+logger = logging.getLogger(__name__)
 
 
 class NoFaceError(InputError):
@@ -37,7 +45,8 @@ class Landmarks:
     """Landmarks of one face through a clip.
 
     points: (T, 68, 2) float32 pixels; where no face was found, interpolated between the nearest frames with one.
-    found: (T,) bool. detector: "dlib" or "haar" (haar knows only the face's box and puts a mean face into it).
+    found: (T,) bool. detector: "dlib", "mediapipe" or "haar" (haar knows only the face's box and puts a mean face into
+    it).
     """
 
     points: np.ndarray
@@ -65,26 +74,39 @@ class Landmarks:
 
 
 def detect_landmarks(
-    frames: Iterable[np.ndarray], detector: str = "auto", where: str | Path = "the video"
+    frames: Iterable[np.ndarray],
+    detector: str = "auto",
+    where: str | Path = "the video",
+    model: str | Path | None = None,
 ) -> Landmarks:
     """Follow the largest face through pictures, (H, W, 3) RGB or (H, W) gray uint8 (an array or any iterable of them).
 
-    detector: "dlib", "haar", or "auto", the first of these two that is installed. The face is looked for in every fifth
-    frame, and in the frames between where its box moves away or is lost; elsewhere boxes are interpolated.
+    detector: "dlib", "haar", "mediapipe" with its file as `model`, or "auto", the first of the first two that is
+    installed. dlib and haar look for the face in every fifth frame, and in the frames between where its box moves away
+    or is lost; elsewhere boxes are interpolated. Several faces of like size are logged.
 
-    Raises NoFaceError where no picture of `where` shows a face, InputError on an unknown detector and on one that isn't
-    installed.
+    Raises NoFaceError where no picture of `where` shows a face, InputError on an unknown detector, on one that isn't
+    installed, and on a model that is missing, isn't the detector's or isn't asked for.
     """
-    name, find_boxes, fit_points = _detector(detector)
-    pictures = (frame if frame.ndim == 2 else _gray(frame) for frame in frames)
-    fitted: list[np.ndarray | None] = []
-    previous = None
-    run = list(itertools.islice(pictures, 1))
-    while run:
-        boxes = _follow(run, previous, find_boxes)
-        fitted += [None if box is None else fit_points(gray, box) for gray, box in zip(run, boxes, strict=True)]
-        previous = boxes[-1]
-        run = list(itertools.islice(pictures, DETECT_EVERY_FRAMES))
+    if detector not in DETECTORS:
+        raise InputError(f"landmark detector {detector!r} is unknown; choose {', '.join(DETECTORS)}")
+    if (detector == "mediapipe") != (model is not None):
+        raise InputError(
+            "the landmark detector 'mediapipe', and no other, takes a model file: --landmark_model FILE.task"
+        )
+    crowded: list[bool] = []  # of each picture that was looked at
+    if model is None:
+        detector, fitted = _by_boxes(frames, detector, crowded)
+    else:
+        fitted = _by_model(frames, model, crowded)
+    if sum(crowded) > NOTED_RIVALS * len(crowded):
+        logger.warning(
+            "%s: several faces of like size in %d of %d frames looked at; the first largest one is followed: cut the "
+            "picture where it isn't the talker's",
+            where,
+            sum(crowded),
+            len(crowded),
+        )
     found = np.array([points is not None for points in fitted], bool)
     if not found.any():
         raise NoFaceError(
@@ -93,7 +115,40 @@ def detect_landmarks(
     seen = np.flatnonzero(found)
     known = np.stack([fitted[t] for t in seen]).reshape(len(seen), -1)
     points = np.stack([np.interp(np.arange(len(found)), seen, column) for column in known.T], axis=1)
-    return Landmarks(points.reshape(-1, N_POINTS, 2).astype(np.float32), found, name)
+    return Landmarks(points.reshape(-1, N_POINTS, 2).astype(np.float32), found, detector)
+
+
+def _by_boxes(frames, detector: str, crowded: list[bool]) -> tuple[str, list[np.ndarray | None]]:
+    """The detector's name and points (68, 2) of each picture, None without a face, by a detector of boxes."""
+    name, find_boxes, fit_points = _detector(detector)
+
+    def look(gray: np.ndarray) -> list[Box]:
+        boxes = find_boxes(gray)
+        crowded.append(_is_crowd(boxes))
+        return boxes
+
+    pictures = (frame if frame.ndim == 2 else _gray(frame) for frame in frames)
+    fitted: list[np.ndarray | None] = []
+    previous = None
+    run = list(itertools.islice(pictures, 1))
+    while run:
+        boxes = _follow(run, previous, look)
+        fitted += [None if box is None else fit_points(gray, box) for gray, box in zip(run, boxes, strict=True)]
+        previous = boxes[-1]
+        run = list(itertools.islice(pictures, DETECT_EVERY_FRAMES))
+    return name, fitted
+
+
+def _by_model(frames, model: str | Path, crowded: list[bool]) -> list[np.ndarray | None]:
+    """Points (68, 2) of each picture, None without a face, by MediaPipe."""
+    fitted: list[np.ndarray | None] = []
+    previous = None
+    for faces in faces_in(frames, model):
+        boxes = [np.concatenate([face.min(axis=0), face.max(axis=0)]) for face in faces]
+        crowded.append(_is_crowd(boxes))
+        previous = _nearest(boxes, previous)
+        fitted.append(next((face for face, box in zip(faces, boxes, strict=True) if box is previous), None))
+    return fitted
 
 
 def _follow(run: list[np.ndarray], previous: Box | None, find_boxes: Callable) -> list[Box | None]:
@@ -114,17 +169,23 @@ def _nearest(boxes: list[Box], previous: Box | None) -> Box | None:
     """The box that overlaps the previous one most; the largest where none does or there was none."""
     if not boxes:
         return None
-    return max(
-        boxes,
-        key=lambda box: (0.0 if previous is None else _overlap(box, previous), (box[2] - box[0]) * (box[3] - box[1])),
-    )
+    return max(boxes, key=lambda box: (0.0 if previous is None else _overlap(box, previous), _area(box)))
+
+
+def _area(box: Box) -> float:
+    return float((box[2] - box[0]) * (box[3] - box[1]))
+
+
+def _is_crowd(boxes: list[Box]) -> bool:
+    """Whether a second face is nearly as large as the largest."""
+    areas = sorted(map(_area, boxes))
+    return len(areas) > 1 and areas[-2] > RIVAL_AREA * areas[-1]
 
 
 def _overlap(a: Box, b: Box) -> float:
     """Intersection over union."""
     width, height = np.clip(np.minimum(a[2:], b[2:]) - np.maximum(a[:2], b[:2]), 0, None)
-    areas = [(box[2] - box[0]) * (box[3] - box[1]) for box in (a, b)]
-    return float(width * height / (sum(areas) - width * height))
+    return float(width * height / (_area(a) + _area(b) - width * height))
 
 
 def _gray(frame: np.ndarray) -> np.ndarray:
@@ -146,8 +207,6 @@ def _reduced(gray: np.ndarray) -> tuple[np.ndarray, float]:
 
 def _detector(name: str) -> tuple[str, Callable[[np.ndarray], list[Box]], Callable[[np.ndarray, Box], np.ndarray]]:
     """The detector's name, its function picture -> boxes of faces, and its function (picture, box) -> (68, 2)."""
-    if name not in ("auto", "dlib", "haar"):
-        raise InputError(f"landmark detector {name!r} is unknown; choose auto, dlib or haar")
     for candidate, build in (("dlib", _dlib), ("haar", _haar)):
         if name in ("auto", candidate) and (functions := build()) is not None:
             return candidate, *functions

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from scipy.ndimage import gaussian_filter1d
 
 from avsr.files import write_json, write_text
 from avsr.media.audio import read_audio
@@ -16,19 +17,22 @@ from avsr.media.landmarks import Landmarks
 from avsr.media.timing import FPS
 from avsr.media.video import stream_frames, write_video
 from talking3d.corpus.motion_dataset import phones_of
+from talking3d.face.face_frame import filmed_mouth, modelled_mouth
 from talking3d.face.landmark_fit import LIPS
 from talking3d.face.motion import Motion
-from talking3d.face.regions import lip_aperture_mm, lip_width_mm
 from talking3d.face.template import FaceTemplate
-from talking3d.metrics import CLOSED_MM, closures
+from talking3d.metrics import CLOSED_MM, closures, correlation
+from talking3d.render.camera import portrait_camera
 from talking3d.render.compare import caption, in_rows, write_picture
 from talking3d.render.renderer import render_face
 
+R_OF = {"opening_r": "lip opening", "lower_r": "the lower lip's height", "width_r": "mouth width"}
 WORST = 10  # clips that quality.md lists
 SIDE = 256  # px, of the pictures
 SHEET_FRAMES, SHEET_COLUMNS = 12, 6
 LONGEST_FRAMES = 250  # of the side-by-side clip
-ABOUT_FACE = 1.5  # the picture's side as a share of the face's
+ABOUT_FACE = 1.4  # the picture's side as a share of the face's
+DRAWN = 2 * SIDE  # of the head, of which the face is shown
 _FITTED, _DETECTED = (40, 230, 60), (235, 40, 40)
 
 
@@ -36,62 +40,78 @@ _FITTED, _DETECTED = (40, 230, 60), (235, 40, 40)
 class ClipQuality:
     """One clip's fit.
 
-    lip_error (T,): mean distance of the lips' landmarks as a share of the mouth's width, NaN without a face.
-    opening_r, width_r: correlation of the template's lip opening and width with the detector's, over frames with a
-    face; None where either stands still. closed: share of the frames whose lips touch. closures: for each bilabial of
-    the alignment's phones, whether the lips touch. confidence: the mean.
+    opening_r, lower_r, width_r: correlation of the template's lip opening, lower inner lip's height and mouth width
+    with the film's (`talking3d.face.face_frame`), over frames with a face; None where either stands still and where
+    there are no landmarks. closed: share of the frames whose lips touch. closures: for each bilabial of the alignment's
+    phones, whether the lips touch. Of fits to landmarks only: lip_error (T,), the mean distance of the lips' landmarks
+    as a share of the mouth's width, NaN without a face; confidence, the mean.
     """
 
     utt_id: str
-    lip_error: np.ndarray
+    n_frames: int
     opening_r: float | None
+    lower_r: float | None
     width_r: float | None
     closed: float
     closures: tuple[bool, ...]
-    confidence: float
+    lip_error: np.ndarray | None = None
+    confidence: float | None = None
 
     @property
-    def median_error(self) -> float:
-        return float(np.nanmedian(self.lip_error))
+    def median_error(self) -> float | None:
+        return None if self.lip_error is None else float(np.nanmedian(self.lip_error))
+
+    @property
+    def badness(self) -> float:
+        """What clips are ranked by: how far the lips are off, or else how badly their opening follows the film's."""
+        return self.median_error if self.lip_error is not None else -(self.opening_r or 0.0)
 
 
-def clip_quality(row: dict, fit: str | Path, template: FaceTemplate) -> ClipQuality:
-    """Measure the fit of a row with `motion` and `landmarks`; fit: its file in fits/. InputError on damaged files."""
-    motion, landmarks = Motion.load(row["motion"]), Landmarks.load(row["landmarks"])
-    with np.load(fit) as tracks:
-        lip_error, confidence = tracks["lip_error"], tracks["confidence"]
-    offsets, seen = motion.offsets_for(template), landmarks.found
-    opening, width = lip_aperture_mm(template, offsets), lip_width_mm(template, offsets)
-    points = landmarks.points
+def clip_quality(row: dict, template: FaceTemplate, fit: str | Path | None = None) -> ClipQuality:
+    """Measure the motion of a row, against its `landmarks` where it has any; fit: the file in fits/ of a fit to them.
+
+    InputError on damaged files.
+    """
+    mouth = modelled_mouth(template, Motion.load(row["motion"]).offsets_for(template))
+    rs: dict[str, float | None] = dict.fromkeys(R_OF)
+    if row["landmarks"] is not None:
+        landmarks = Landmarks.load(row["landmarks"])
+        n = min(len(mouth.opening), len(landmarks.found))
+        seen, film = np.flatnonzero(landmarks.found[:n]), filmed_mouth(landmarks)
+        rs = {name: correlation(a[seen], b[seen]) for name, a, b in zip(R_OF, mouth, film, strict=True)}
+    tracks = {}
+    if fit is not None:
+        with np.load(fit) as stored:
+            tracks = {"lip_error": stored["lip_error"], "confidence": float(stored["confidence"].mean())}
     return ClipQuality(
         utt_id=row["utt_id"],
-        lip_error=lip_error,
-        opening_r=_correlation(opening[seen], np.linalg.norm(points[seen, 66] - points[seen, 62], axis=1)),
-        width_r=_correlation(width[seen], np.linalg.norm(points[seen, 54] - points[seen, 48], axis=1)),
-        closed=float((opening <= CLOSED_MM).mean()),
-        closures=tuple(closures(opening, phones_of(row))),
-        confidence=float(confidence.mean()),
+        n_frames=len(mouth.opening),
+        closed=float((mouth.opening <= CLOSED_MM).mean()),
+        closures=tuple(closures(mouth.opening, phones_of(row))),
+        **rs,
+        **tracks,
     )
 
 
 def summary(clips: Sequence[ClipQuality], n_dropped: int) -> dict:
     """The figures of all clips: of errors the median and the 90 % quantile over frames, of correlations the median and
     the 10 % quantile over clips; shares of bilabials and of frames whose lips touch."""
-    errors = np.concatenate([clip.lip_error for clip in clips])
     closed = [flag for clip in clips for flag in clip.closures]
     figures = {
         "clips": len(clips),
         "dropped": n_dropped,
-        "frames": len(errors),
-        "frames_without_face": int(np.isnan(errors).sum()),
-        "lip_error_median": float(np.nanmedian(errors)),
-        "lip_error_90": float(np.nanquantile(errors, 0.9)),
-        "closed_frames": float(np.average([c.closed for c in clips], weights=[len(c.lip_error) for c in clips])),
+        "frames": sum(clip.n_frames for clip in clips),
+        "closed_frames": float(np.average([clip.closed for clip in clips], weights=[clip.n_frames for clip in clips])),
         "bilabials": len(closed),
         "bilabials_closed": float(np.mean(closed)) if closed else None,
-        "confidence": float(np.mean([clip.confidence for clip in clips])),
     }
-    for name in ("opening_r", "width_r"):
+    if all(clip.lip_error is not None for clip in clips):
+        errors = np.concatenate([clip.lip_error for clip in clips])
+        figures["frames_without_face"] = int(np.isnan(errors).sum())
+        figures["lip_error_median"] = float(np.nanmedian(errors))
+        figures["lip_error_90"] = float(np.nanquantile(errors, 0.9))
+        figures["confidence"] = float(np.mean([clip.confidence for clip in clips]))
+    for name in R_OF:
         known = [value for clip in clips if (value := getattr(clip, name)) is not None]
         figures[f"{name}_median"] = float(np.median(known)) if known else None
         figures[f"{name}_10"] = float(np.quantile(known, 0.1)) if known else None
@@ -104,57 +124,60 @@ def write_quality(out_dir: Path, clips: Sequence[ClipQuality], n_dropped: int) -
     each = [
         {
             "utt_id": clip.utt_id,
-            "lip_error": round(clip.median_error, 5),
-            "opening_r": clip.opening_r,
-            "width_r": clip.width_r,
+            "lip_error": _rounded(clip.median_error, 5),
+            **{name: _rounded(getattr(clip, name), 4) for name in R_OF},
             "closed_frames": round(clip.closed, 4),
             "bilabials": len(clip.closures),
             "bilabials_closed": sum(clip.closures),
-            "confidence": round(clip.confidence, 4),
+            "confidence": _rounded(clip.confidence, 4),
         }
         for clip in clips
     ]
     write_json(out_dir / "quality.json", {"summary": figures, "clips": each})
+    fitted = "lip_error_median" in figures
+    without = f" ({figures['frames_without_face']} without a face)" if fitted else ""
     lines = [
         "# Fit to video",
         "",
-        f"{figures['clips']} clips, {figures['frames']} frames ({figures['frames_without_face']} without a face), "
-        f"{figures['dropped']} clips dropped.",
+        f"{figures['clips']} clips, {figures['frames']} frames{without}, {figures['dropped']} clips dropped.",
         "",
         "| | median | 10 % / 90 % |",
         "|---|---|---|",
-        f"| lip landmarks off, % of the mouth's width (frames) | {100 * figures['lip_error_median']:.2f} | "
-        f"{100 * figures['lip_error_90']:.2f} |",
-        *(
-            f"| correlation of lip {what} with the landmarks' (clips) | {_said(figures[f'{name}_median'])} | "
-            f"{_said(figures[f'{name}_10'])} |"
-            for what, name in (("opening", "opening_r"), ("width", "width_r"))
-        ),
-        "",
-        f"Lips touch in {100 * figures['closed_frames']:.1f} % of the frames"
-        + (
-            f" and on {100 * figures['bilabials_closed']:.1f} % of {figures['bilabials']} bilabials."
-            if figures["bilabials"]
-            else "; the alignments have no phones to find bilabials by."
-        ),
-        "",
-        "| worst clips | lips off, % | opening | width | confidence |",
-        "|---|---|---|---|---|",
-        *(
-            f"| {clip.utt_id} | {100 * clip.median_error:.2f} | {_said(clip.opening_r)} | {_said(clip.width_r)} | "
-            f"{clip.confidence:.2f} |"
-            for clip in sorted(clips, key=lambda clip: -clip.median_error)[:WORST]
-        ),
     ]
+    if fitted:
+        off, most = (f"{100 * figures[f'lip_error_{name}']:.2f}" for name in ("median", "90"))
+        lines.append(f"| lip landmarks off, % of the mouth's width (frames) | {off} | {most} |")
+    lines += [
+        f"| correlation of {what} with the landmarks' (clips) | {_said(figures[f'{name}_median'])} | "
+        f"{_said(figures[f'{name}_10'])} |"
+        for name, what in R_OF.items()
+    ]
+    bilabials = (
+        f" and on {100 * figures['bilabials_closed']:.1f} % of {figures['bilabials']} bilabials."
+        if figures["bilabials"]
+        else "; the alignments have no phones to find bilabials by."
+    )
+    lines += [
+        "",
+        f"Lips touch in {100 * figures['closed_frames']:.1f} % of the frames{bilabials}",
+        "",
+        "| worst clips | lips off, % | opening | lower lip | width | confidence |",
+        "|---|---|---|---|---|---|",
+    ]
+    for clip in sorted(clips, key=lambda clip: -clip.badness)[:WORST]:
+        off = "–" if clip.median_error is None else f"{100 * clip.median_error:.2f}"
+        cells = [clip.utt_id, off, *(_said(getattr(clip, name)) for name in R_OF), _said(clip.confidence)]
+        lines.append(f"| {' | '.join(cells)} |")
     write_text(out_dir / "quality.md", "\n".join(lines) + "\n")
 
 
 def write_pictures(out_dir: Path, rows: Sequence[dict], clips: Sequence[ClipQuality]) -> None:
     """Write pictures/sheet.png and pictures/side_by_side.mp4 of the clip of median error, and pictures/sheet_worst.png.
 
-    Of clips with a `video`; where none has one there are no pictures.
+    Of clips with a `video` and landmarks; where none has them there are no pictures.
     """
-    order = [i for i in np.argsort([clip.median_error for clip in clips]) if rows[i].get("video") is not None]
+    filmed = [row.get("video") is not None and row.get("landmarks") is not None for row in rows]
+    order = [i for i in np.argsort([clip.badness for clip in clips]) if filmed[i]]
     if not order:
         return
     usual, worst = rows[order[len(order) // 2]], rows[order[-1]]
@@ -171,34 +194,46 @@ def write_pictures(out_dir: Path, rows: Sequence[dict], clips: Sequence[ClipQual
 
 
 def _tiles(out_dir: Path, row: dict, shown: np.ndarray) -> Iterator[np.ndarray]:
-    """Yield (2 SIDE, SIDE, 3) for each of the frames: the film with the detector's (red) and the fit's points (green),
-    and the drawn face below it."""
+    """Yield (2 SIDE, SIDE, 3) for each of the frames: the film about its face, with the detector's (red) and the fit's
+    points (green), and the drawn face below it, which turns but stays in its place."""
     template, motion = FaceTemplate.load(row["template"]), Motion.load(row["motion"]).part(shown)
-    with np.load(out_dir / "fits" / f"{row['utt_id']}.npz") as tracks:
-        fitted = tracks["points"]
-    detected = Landmarks.load(row["landmarks"]).points
-    drawn = render_face(template, motion.offsets_for(template), motion.head_pose, size=SIDE)
-    middle, side = _frame_of(detected)
+    landmarks, fit = Landmarks.load(row["landmarks"]), out_dir / "fits" / f"{row['utt_id']}.npz"
+    marks = [(landmarks.points, _DETECTED)]
+    if fit.is_file():
+        with np.load(fit) as tracks:
+            marks.append((tracks["points"], _FITTED))
+    seen = np.flatnonzero(landmarks.found)
+    found = landmarks.points[seen]
+    place = np.concatenate([_middle(found), ABOUT_FACE * np.ptp(found, axis=1).max(axis=1, keepdims=True)], axis=1)
+    place = np.stack([np.interp(np.arange(len(landmarks.found)), seen, column) for column in place.T], axis=1)
+    place = gaussian_filter1d(place, FPS / 4, axis=0, mode="nearest")
+    turned = motion.head_pose * ([1, 1, 1, 0, 0, 0])
+    drawn = render_face(template, motion.offsets_for(template), turned, size=DRAWN)
+    marked = template.landmarks[template.landmarks >= 0]
+    places, _ = portrait_camera(template.verts, DRAWN).project(template.verts[marked])
+    drawn_at, drawn_side = _middle(places), ABOUT_FACE * float(np.ptp(places, axis=0).max())
     film = itertools.islice(stream_frames(row["video"]), int(shown.max()) + 1)
     wanted = set(shown.tolist())
     pictures = ((t, picture) for t, picture in enumerate(film) if t in wanted)
     for (t, picture), below in zip(pictures, drawn, strict=True):
-        yield np.concatenate([_film_tile(picture, detected[t], fitted[t], middle, side), below])
+        above = _cut(picture, place[t, :2], place[t, 2], [(points[t], color) for points, color in marks])
+        yield np.concatenate([above, _cut(below, drawn_at, drawn_side)])
 
 
-def _frame_of(points: np.ndarray) -> tuple[np.ndarray, float]:
-    """Middle (2,) and side of a square about the face through the clip, pixels."""
-    low, high = (np.nanquantile(points.reshape(-1, 2), q, axis=0) for q in (0.01, 0.99))
-    return (low + high) / 2, ABOUT_FACE * float((high - low).max())
+def _middle(points: np.ndarray) -> np.ndarray:
+    """Of the box about points (..., P, 2), (..., 2)."""
+    return (points.min(axis=-2) + points.max(axis=-2)) / 2
 
 
-def _film_tile(picture, detected, fitted, middle, side) -> np.ndarray:
+def _cut(picture: np.ndarray, middle: np.ndarray, side: float, marks: Sequence[tuple] = ()) -> np.ndarray:
+    """The square of a picture (H, W, 3) about `middle`, as (SIDE, SIDE, 3), with marks: points (P, 2) and colour."""
     import cv2
 
     scale = SIDE / side
     shift = (SIDE - 1) / 2 - scale * middle
-    tile = cv2.warpAffine(picture, np.array([[scale, 0, shift[0]], [0, scale, shift[1]]]), (SIDE, SIDE))
-    for points, color in ((detected, _DETECTED), (fitted, _FITTED)):
+    transform = np.array([[scale, 0, shift[0]], [0, scale, shift[1]]])
+    tile = cv2.warpAffine(picture, transform, (SIDE, SIDE), borderMode=cv2.BORDER_REPLICATE)
+    for points, color in marks:
         for number in range(len(points)):
             if np.isfinite(points[number]).all():
                 x, y = scale * points[number] + shift
@@ -206,10 +241,8 @@ def _film_tile(picture, detected, fitted, middle, side) -> np.ndarray:
     return tile
 
 
-def _correlation(a: np.ndarray, b: np.ndarray) -> float | None:
-    if len(a) < 2 or a.std() == 0 or b.std() == 0:
-        return None
-    return round(float(np.corrcoef(a, b)[0, 1]), 4)
+def _rounded(value: float | None, digits: int) -> float | None:
+    return None if value is None else round(value, digits)
 
 
 def _said(value: float | None) -> str:

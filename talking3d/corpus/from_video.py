@@ -1,5 +1,6 @@
 """Videos of talkers to a corpus of 3D speech motion: a face template fitted to the landmarks of a prepared manifest.
 
+out_dir/prepared/                sound, landmarks and lips, where videos were given in place of a manifest
 out_dir/settings.json            template and way of fitting; written first
 out_dir/template.npz             the template
 out_dir/templates/<speaker>.npz  the template with the speaker's shape
@@ -13,27 +14,47 @@ import functools
 import hashlib
 import logging
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 from tqdm import tqdm
 
-from avsr.data.manifest import speaker_of, write_manifest
+from avsr.data.manifest import read_manifest, speaker_of, write_manifest
+from avsr.data.prepare import prepare, rows_from_folder
 from avsr.errors import InputError
 from avsr.files import atomic_path, write_jsonl
 from avsr.media.landmarks import Landmarks
 from avsr.media.video import read_lips
 from avsr.parallel import worker_pool
 from talking3d.corpus.fit_report import ClipQuality, clip_quality, write_pictures, write_quality
-from talking3d.face.landmark_fit import MOST_CLIPS, Talker, Tracked, fit_clip, fit_talker, line_darkness
+from talking3d.face.film_check import check_film
+from talking3d.face.landmark_fit import (
+    MOST_CLIPS,
+    Talker,
+    TooShortError,
+    Tracked,
+    fit_clip,
+    fit_talker,
+    line_darkness,
+)
 from talking3d.face.procedural import procedural_face
 from talking3d.face.template import FaceTemplate
 from talking3d.out_folder import claim
 
 GENERATOR = "fit"
-FITTING = 2  # goes into settings.json: raise it when the same landmarks give another motion
+FITTING = 3  # goes into settings.json: raise it when the same landmarks give another motion
 
 logger = logging.getLogger(__name__)
+
+
+def filmed_rows(source: str | Path, out_dir: str | Path, **how) -> list[dict]:
+    """Manifest rows of talking videos: a manifest of `avsr prepare`, or a video or a folder of them, which is prepared.
+
+    how: n_jobs, detector and landmark_model of `avsr.data.prepare.prepare`. Raises InputError as that does.
+    """
+    if Path(source).suffix != ".jsonl":
+        source = prepare(rows_from_folder(source), Path(out_dir) / "prepared", **how)
+    return read_manifest(source, use=("lips", "video", "alignment"))
 
 
 def fit_manifest(
@@ -65,7 +86,7 @@ def fit_manifest(
     rows = [_with_landmarks(row, landmarks) for row in rows]
     if not rows:
         raise InputError("there are no utterances to fit: the manifest is empty")
-    face = procedural_face() if template == "procedural" else FaceTemplate.load(template)
+    face = load_face(template)
     _claim(out_dir, face)
     clips: dict[str, list[dict]] = {}
     for row in rows:
@@ -79,19 +100,34 @@ def fit_manifest(
         (name, some) for name, some in clips.items() if not all(p.is_file() for p in _talker_files(out_dir, name))
     ]
     make_talker = functools.partial(_make_talker, face_file=str(face_file), out_dir=str(out_dir))
-    for (name, _), reason in zip(missing, _run(missing, make_talker, n_jobs, "speakers"), strict=True):
-        if reason is not None:
-            logger.warning("speaker %s: %s", name, reason)
+    reasons = _run(missing, make_talker, n_jobs, "speakers")
+    unknown = {name: reason for (name, _), reason in zip(missing, reasons, strict=True) if reason is not None}
+    attempt = functools.partial(_attempt, out_dir=str(out_dir), unknown=unknown)
+    return leave_corpus(out_dir, rows, _run(rows, attempt, n_jobs, "clips"))
+
+
+def load_face(template: str | Path) -> FaceTemplate:
+    """The procedural face by its name, or the template of a file."""
+    return procedural_face() if template == "procedural" else FaceTemplate.load(template)
+
+
+def leave_corpus(out_dir: Path, rows: list[dict], outcomes: Iterable[tuple[dict, ClipQuality] | str]) -> Path:
+    """Write what a folder of fits says of itself, and return its manifest.
+
+    outcomes: of each row, with its motion and quality, or the reason why it has none. InputError where none has.
+    """
     kept, quality, dropped = [], [], []
-    outcomes = _run(rows, functools.partial(_attempt, out_dir=str(out_dir)), n_jobs, "clips")
     for row, outcome in zip(rows, outcomes, strict=True):
         if isinstance(outcome, str):
-            logger.warning("%s dropped: %s", row["utt_id"], outcome)
+            if len(rows) > 1:  # of one, the error says it
+                logger.warning("%s dropped: %s", row["utt_id"], outcome)
             dropped.append({"utt_id": row["utt_id"], "reason": outcome})
         else:
             kept.append(outcome[0])
             quality.append(outcome[1])
     write_jsonl(out_dir / "dropped.jsonl", dropped)
+    if not kept and len(rows) == 1:
+        raise InputError(f"{rows[0]['utt_id']}: {dropped[0]['reason']}")
     if not kept:
         raise InputError(
             f"none of {len(rows)} clips can be fitted; the first: {dropped[0]['utt_id']}: {dropped[0]['reason']} "
@@ -106,8 +142,12 @@ def fit_manifest(
 
 
 def read_clip(row: dict) -> Tracked:
-    """The landmarks of a row, and how dark the line between its lips is where it has any. InputError as theirs."""
+    """The landmarks of a row, and how dark the line between its lips is where it has any.
+
+    Raises InputError as these do, and where the film is unfit (`check_film`).
+    """
     landmarks = Landmarks.load(row["landmarks"])
+    check_film(landmarks)
     return Tracked(landmarks, None if row.get("lips") is None else line_darkness(read_lips(row["lips"])))
 
 
@@ -158,7 +198,10 @@ def _make_talker(speaker: tuple[str, list[dict]], face_file: str, out_dir: str) 
             reason = str(error)
     if not clips:
         return reason
-    talker = fit_talker(FaceTemplate.load(face_file), clips, name)
+    try:
+        talker = fit_talker(FaceTemplate.load(face_file), clips, name)
+    except TooShortError as error:
+        return str(error)
     template, rest = _talker_files(out_dir, name)
     talker.template.save(template)
     talker.save(rest)
@@ -171,20 +214,22 @@ def _load_talker(out_dir: str, name: str) -> Talker:
     return Talker.load(rest, FaceTemplate.load(template))
 
 
-def _attempt(row: dict, out_dir: str) -> tuple[dict, ClipQuality] | str:
-    """The row with its motion and the quality of its fit, or the reason why it has none."""
+def _attempt(row: dict, out_dir: str, unknown: dict[str, str]) -> tuple[dict, ClipQuality] | str:
+    """The row with its motion and the quality of its fit, or the reason why it has none; unknown: of speakers."""
     motion, fit = (Path(out_dir) / folder / f"{row['utt_id']}.npz" for folder in ("motion", "fits"))
     name = speaker_of(row)
     try:
         if not (motion.is_file() and fit.is_file()):
             clip = read_clip(row)
+            if name in unknown:
+                return unknown[name]
             talker = _load_talker(out_dir, name)
             fitted = fit_clip(talker, clip)
             fitted.save_tracks(fit)
             fitted.motion(talker.template).save(motion)
         template = _talker_files(out_dir, name)[0]
         made = {**row, "motion": str(motion), "template": str(template), "generator": GENERATOR}
-        return made, clip_quality(made, fit, _load_talker(out_dir, name).template)
+        return made, clip_quality(made, _load_talker(out_dir, name).template, fit)
     except InputError as error:
         return str(error)
 

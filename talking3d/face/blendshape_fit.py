@@ -80,11 +80,14 @@ def starting_coefficients(source, target, n_frames: int, coefficients: np.ndarra
 
 def bounds(target: FaceTemplate) -> tuple[np.ndarray, np.ndarray]:
     """What each coefficient may be, (K,), (K,): 0 to 1 for ARKit's shapes, -3 to 3 for statistical expressions
-    ("expression..."), a little beyond 0 to 1 for others, whose closures go below 0."""
+    ("expression..."), -1 to 1 for what goes to either side, a little beyond 0 to 1 for others, whose closures go below
+    0."""
     low, high = [], []
     for name in target.articulation_names:
         if name.startswith("expression"):
             pair = (-3.0, 3.0)
+        elif name in ("jaw_side", "jaw_roll"):
+            pair = (-1.0, 1.0)
         else:
             pair = (-0.5, 1.4) if "_" in name and name[-2:] not in ("_L", "_R") else (0.0, 1.0)
         low.append(pair[0])

@@ -19,10 +19,12 @@ from talking3d.face.from_mesh import EYE_DISTANCE_M, check_landmarks, dressed, r
 from talking3d.face.mesh_io import drop_degenerate
 from talking3d.face.safe_pickle import read_pickled
 from talking3d.face.template import N_LANDMARKS, FaceTemplate
+from talking3d.render.camera import rotation_matrices
 
 N_SHAPES = 300  # of the columns of shapedirs; expressions follow
 JAW = 2  # its joint: root, neck, jaw, eyes
-JAW_ANGLE = np.radians(11.0)  # of one unit of jaw_open, as of the procedural face
+JAW_ANGLE = np.radians(11.0)  # of one unit of its turns, as of the procedural face's jaw_open
+JAW_TURNS = ("jaw_open", "jaw_side", "jaw_roll")  # about +x, the chin goes down; +y, to the viewer's right; +z
 
 logger = logging.getLogger(__name__)
 
@@ -46,8 +48,8 @@ def load_flame(
             with 68; of each, the nearest vertex counts), or JSON as for any mesh. None: found by the mesh's holes.
         n_shapes, n_expressions: how many of the leading components to keep.
 
-    The articulation basis holds expression_000 ... (standard deviations) and jaw_open, the jaw's turn by 11 degrees
-    made linear: the way from rest to the turned jaw, with the model's pose corrective.
+    The articulation basis holds expression_000 ... (standard deviations) and the jaw's turns about three axes
+    (`JAW_TURNS`), by 11 degrees, made linear: the way from rest to the turned jaw, with the model's pose corrective.
 
     Raises InputError on a file that isn't FLAME's, that would run code, with NaN, or in another unit than the metre.
     """
@@ -70,8 +72,8 @@ def load_flame(
     expressions = directions[..., n_all_shapes : n_all_shapes + n_expressions]
     basis, names = [*np.moveaxis(expressions, 2, 0)], [f"expression_{k:03d}" for k in range(expressions.shape[2])]
     if {"J_regressor", "weights"} <= model.keys():
-        basis.append(_jaw_open(model, verts, path))
-        names.append("jaw_open")
+        basis += _jaw_turns(model, verts, path)
+        names += JAW_TURNS
     else:
         logger.warning("%s: no J_regressor or weights: the template gets no jaw_open", path)
     return FaceTemplate(
@@ -111,8 +113,8 @@ def _check_unit(apart: float, path):
         )
 
 
-def _jaw_open(model, verts, path) -> np.ndarray:
-    """Displacements (V, 3) of the jaw turned by `JAW_ANGLE`: blend skinning and the pose corrective."""
+def _jaw_turns(model, verts, path) -> list[np.ndarray]:
+    """Displacements (V, 3) of the jaw turned by `JAW_ANGLE` about x, y and z, by skinning, and its corrective."""
     regressor, weights = (np.asarray(model[key], np.float64) for key in ("J_regressor", "weights"))
     if regressor.shape[1:] != verts.shape[:1] or weights.shape != (len(verts), len(regressor)) or len(regressor) <= JAW:
         raise InputError(
@@ -120,13 +122,13 @@ def _jaw_open(model, verts, path) -> np.ndarray:
             f"and ({len(verts)}, J), J > {JAW}"
         )
     joint = regressor[JAW] @ verts
-    cos, sin = np.cos(JAW_ANGLE), np.sin(JAW_ANGLE)
-    turn = np.array([[1, 0, 0], [0, cos, -sin], [0, sin, cos]]) - np.eye(3)  # about +x: the chin goes down
-    moved = weights[:, JAW : JAW + 1] * ((verts - joint) @ turn.T)
     correctives = np.asarray(model.get("posedirs", np.zeros((0, 0, 0))), np.float64)
-    if correctives.shape == (*verts.shape, 9 * (len(regressor) - 1)):
-        moved += correctives[..., 9 * (JAW - 1) : 9 * JAW] @ turn.ravel()
-    return moved
+    corrected = correctives.shape == (*verts.shape, 9 * (len(regressor) - 1))
+    found = []
+    for turn in rotation_matrices(JAW_ANGLE * np.eye(3)).astype(np.float64) - np.eye(3):
+        moved = weights[:, JAW : JAW + 1] * ((verts - joint) @ turn.T)
+        found.append(moved + correctives[..., 9 * (JAW - 1) : 9 * JAW] @ turn.ravel() if corrected else moved)
+    return found
 
 
 def _regions(path, n_verts) -> dict[str, np.ndarray]:

@@ -5,8 +5,9 @@ closed. A detector's points differ from the template's by what they mean and by 
 4 mm apart where they touch. So motion is fitted as a difference from that rest: what is as it was at rest is the
 template at rest.
 
-Whether lips touch, a detector's inner points hardly tell. Two things do: how far apart the lips' outer borders are, and
-how dark the line between the lips is, for an open mouth has shade in it. Both in one measure, in millimetres, decide.
+Whether lips touch, a detector's inner points hardly tell, unless they are far apart. Two things do: how far apart the
+lips' outer borders are, and how dark the line between the lips is, for an open mouth has shade in it. Both in one
+measure, in millimetres, decide.
 
 Units are metres and pixels outside, millimetres of the template inside. Letters: T frames, P landmarks that the
 template has, C columns of the lips' gap, K articulations.
@@ -25,15 +26,16 @@ from avsr.media.timing import FPS
 from talking3d.face.align import common_landmarks, shift_landmarks
 from talking3d.face.blendshape_fit import bounds, stay_mm
 from talking3d.face.correspondence import CONTACT_GAP_M, GAP_PAIRS, lip_gaps
+from talking3d.face.face_frame import STEADY, aside, lay, lay_back, plane, similar
 from talking3d.face.landmark_solver import Rig, project, solve
 from talking3d.face.motion import Motion
 from talking3d.face.template import FaceTemplate
 from talking3d.render.camera import rotation_matrices
 
-STEADY = np.arange(27, 48)  # nose and eyes: they move with the head only
 LIPS = np.arange(48, 68)
 DISTANCE_MM = 1200.0  # taken for the camera's: it turns changes of size into steps towards it
 MOST_CLIPS = 200  # that a speaker's rest is estimated from
+FEWEST_FRAMES = FPS  # with a face, of all clips: in a second of speech lips close once
 # How dear a pose is: of a speaker, who faces the camera and has eyes and nose of the template's size; of a frame, in
 # turning from the speaker's usual (mm a radian; mm; mm a share).
 SPEAKER_STAY, FRAME_STAY = np.array([100, 100, 100, 0, 0, 300]), np.array([10, 10, 10, 0, 0, 0])
@@ -45,14 +47,24 @@ OUTER_PAIRS = ((49, 59), (50, 58), (51, 57), (52, 56), (53, 55))  # iBUG: upper 
 # Lips that are open by no more than the first beyond their rest are in contact; from the second on, a gap is as seen,
 # and has some height. A detector's lips come late to fast closures, which are 1 to 2 mm beyond rest.
 CONTACT_MM, OPEN_MM, LEAST_GAP_MM = 2.0, 3.0, 0.8
+# Inner lips that a detector sees further apart than at rest, by the second, are open whatever their borders say: in a
+# smile lips are thin and teeth bright. Up to the first it errs.
+DOUBTED_MM, APART_MM = 3.0, 5.0
 PALE_MM = 1.0  # a line paler than at rest takes no more than this off: early frames of a video may lack contrast
 # Light and stance change from clip to clip: by how much the clip's own low quantile is off its usual place is taken off
 # by half, and no more than this.
 LOW_QUANTILE, LOW_SHARE, LOW_MOST_MM = 0.2, 0.5, 1.5
 REST_MM, DENSITY_MM = 0.8, 0.5  # so near to the usual closed lips a frame shows the speaker at rest; what is usual
+# Inner lips that a detector puts further apart are not closed; if all are, so few frames count as closed. The rest of a
+# turned head would be taken for another shape: where there are some from the front, they count.
+SHUT_MM, FEW, FRONTAL, FEWEST_RESTS = 4.5, 0.1, 0.15, 5
 LINE_ROWS, LINE_COLUMNS, LINE_POOL = slice(20, 80), slice(24, 72), 4  # of a lip crop: the middle of the mouth
 DOUBTFUL = 0.04  # lips that are so far off, as a share of the mouth's width, are believed half
 _MM = 1e3
+
+
+class TooShortError(InputError):
+    """There is too little film of a speaker."""
 
 
 @dataclass(frozen=True)
@@ -65,7 +77,7 @@ class Tracked:
 
     def __post_init__(self):
         if self.landmarks.detector == "haar":
-            raise InputError("landmarks of the detector 'haar' know the face's box and no lips; detect them with dlib")
+            raise InputError("landmarks of the detector 'haar' know the face's box and no lips; detect them otherwise")
         if not np.any(self.landmarks.found):
             raise InputError("no frame's face was found: there are no landmarks to fit")
         if not np.isfinite(self.landmarks.points[self.seen]).all():
@@ -157,8 +169,9 @@ class ClipFit:
 def fit_talker(template: FaceTemplate, clips: Sequence[Tracked], name: str | None = None) -> Talker:
     """Estimate a speaker's shape and rest from the landmarks of clips; of more than 200 evenly chosen ones count.
 
-    Lips count as closed where they are as open as is most usual in the lower half of their range. Raises InputError
-    where a template lacks the mouth's landmarks, those of nose and eyes, or articulations.
+    Lips count as closed where they are as open as is most usual in the lower half of their range, of frames whose inner
+    lips are near each other. Raises InputError where a template lacks the mouth's landmarks, those of nose and eyes, or
+    articulations, and where the clips are too short.
     """
     numbers = common_landmarks(template, template)
     if not template.articulation_names:
@@ -167,21 +180,30 @@ def fit_talker(template: FaceTemplate, clips: Sequence[Tracked], name: str | Non
         )
     chosen = np.linspace(0, len(clips) - 1, min(len(clips), MOST_CLIPS)).round().astype(int)
     clips = [clips[i] for i in chosen]
-    points = _plane(np.concatenate([clip.landmarks.points[clip.seen] for clip in clips]))
+    points = plane(np.concatenate([clip.landmarks.points[clip.seen] for clip in clips]))
+    if len(points) < FEWEST_FRAMES:
+        raise TooShortError(
+            f"too short: a face in {len(points) / FPS:.2f} s of film is too little to know a speaker by; give "
+            f"{FEWEST_FRAMES / FPS:.0f} s or more"
+        )
     front = _MM * template.verts[template.landmarks].astype(np.float64)
     steady = np.intersect1d(STEADY, numbers)
     if len(steady) < 4:
         raise InputError(
             f"face template {template.name!r} lacks the landmarks of nose and eyes (27-47), by which the head is held"
         )
-    points = _apply(_similar(points[:, steady], front[None, steady, :2]), points)
+    points = lay(similar(points[:, steady], front[None, steady, :2]), points)
     heights = _heights(points, OUTER_PAIRS).mean(axis=1)
     darkness, darkness_mm, opened = None, None, heights
     if all(clip.darkness is not None for clip in clips):
         darkness = np.concatenate([clip.darkness[clip.seen] for clip in clips])
         darkness_mm = float(heights.std() / max(darkness.std(), 1e-3))
         opened = heights + darkness_mm * darkness
-    at_rest = np.abs(opened - _densest(opened)) <= REST_MM
+    apart = _heights(points, GAP_PAIRS).mean(axis=1)
+    shut = apart <= max(SHUT_MM, np.quantile(apart, FEW))
+    frontal = shut & (aside(points) <= FRONTAL)
+    shut = frontal if frontal.sum() >= FEWEST_RESTS else shut
+    at_rest = shut & (np.abs(opened - _densest(opened, shut)) <= REST_MM)
     ends = np.cumsum([clip.seen.sum() for clip in clips])[:-1]
     lows = [np.quantile(part, LOW_QUANTILE) for part in np.split(opened, ends)]
     rest = np.median(points[at_rest], axis=0)
@@ -230,10 +252,10 @@ def fit_clip(talker: Talker, clip: Tracked) -> ClipFit:
     face, seen = talker.template, clip.seen
     numbers = common_landmarks(face, face)
     steady = np.intersect1d(STEADY, numbers)
-    plane = _plane(np.where(seen[:, None, None], clip.landmarks.points, 0.0))
-    middle = plane[seen].mean(axis=0)[None]
-    laid = _similar(middle[:, steady], talker.rest[None, steady])
-    points = _apply(laid, plane)
+    flat = plane(np.where(seen[:, None, None], clip.landmarks.points, 0.0))
+    middle = flat[seen].mean(axis=0)[None]
+    laid = similar(middle[:, steady], talker.rest[None, steady])
+    points = lay(laid, flat)
 
     moving = _moves(face)
     rig = _rig(talker, numbers, moving)
@@ -255,7 +277,7 @@ def fit_clip(talker: Talker, clip: Tracked) -> ClipFit:
         coefficients=coefficients,
         head_pose=head_pose.astype(np.float32),
         confidence=confidence.astype(np.float32),
-        points=_plane(_undo(laid, fitted)).astype(np.float32),
+        points=plane(lay_back(laid, fitted)).astype(np.float32),
         lip_error=lip_error.astype(np.float32),
         camera=_camera(laid[0]),
     )
@@ -293,11 +315,12 @@ def _moves(face: FaceTemplate) -> np.ndarray:
     return _MM * np.abs(face.articulation_basis[:, landmarks]).max(axis=(1, 2)) > 0.05
 
 
-def _densest(values: np.ndarray) -> float:
-    """Where values (N,) are densest in the lower half of their range: lips stay closed longer than half open."""
+def _densest(values: np.ndarray, counted: np.ndarray) -> float:
+    """Where those of values (N,) that are counted are densest in the lower half of the range of all: lips stay closed
+    longer than half open."""
     low, high = np.quantile(values, (0.02, 0.98))
     grid = np.linspace(low, (low + high) / 2, 100)
-    density = [np.exp(-0.5 * ((values - at) / DENSITY_MM) ** 2).sum() for at in grid]
+    density = [np.exp(-0.5 * ((values[counted] - at) / DENSITY_MM) ** 2).sum() for at in grid]
     return float(grid[np.argmax(density)])
 
 
@@ -309,37 +332,16 @@ def _wanted_gaps(talker: Talker, points: np.ndarray, clip: Tracked) -> np.ndarra
         darker = talker.darkness_mm * (clip.darkness - talker.darkness)
     low_mm = np.quantile((beyond + darker)[clip.seen], LOW_QUANTILE) - talker.low_mm
     beyond = beyond + np.maximum(darker, -PALE_MM) - np.clip(LOW_SHARE * low_mm, -LOW_MOST_MM, LOW_MOST_MM)
-    seen = np.clip((beyond[:, None] - CONTACT_MM) / (OPEN_MM - CONTACT_MM), 0, 1)
-    opened = np.maximum(_heights(points, GAP_PAIRS) - talker.gap_mm, LEAST_GAP_MM)
-    return seen * opened + (1 - seen) * _MM * CONTACT_GAP_M
+    apart = _heights(points, GAP_PAIRS) - talker.gap_mm
+    seen = np.clip((beyond - CONTACT_MM) / (OPEN_MM - CONTACT_MM), 0, 1)
+    seen = np.maximum(seen, np.clip((apart.mean(axis=1) - DOUBTED_MM) / (APART_MM - DOUBTED_MM), 0, 1))[:, None]
+    return seen * np.maximum(apart, LEAST_GAP_MM) + (1 - seen) * _MM * CONTACT_GAP_M
 
 
 def _heights(points: np.ndarray, pairs: Sequence[tuple[int, int]]) -> np.ndarray:
     """(T, C): of upper above lower landmarks on the front plane."""
     upper, lower = ([pair[k] for pair in pairs] for k in (0, 1))
     return points[:, upper, 1] - points[:, lower, 1]
-
-
-def _plane(points: np.ndarray) -> np.ndarray:
-    """Pixels, y down, as points with y up, or back."""
-    return points.astype(np.float64) * (1.0, -1.0)
-
-
-def _similar(points: np.ndarray, target: np.ndarray) -> np.ndarray:
-    """Complex (T, 2): factor and shift that lay points (T, P, 2) nearest to target (1, P, 2)."""
-    here, there = (p[..., 0] + 1j * p[..., 1] for p in (points, target))
-    centred = here - here.mean(axis=1, keepdims=True)
-    factor = (centred.conj() * there).sum(axis=1) / np.square(np.abs(centred)).sum(axis=1)
-    return np.stack([factor, there.mean(axis=1) - factor * here.mean(axis=1)], axis=1)
-
-
-def _apply(laid: np.ndarray, points: np.ndarray) -> np.ndarray:
-    moved = laid[:, :1] * (points[..., 0] + 1j * points[..., 1]) + laid[:, 1:]
-    return np.stack([moved.real, moved.imag], axis=-1)
-
-
-def _undo(laid: np.ndarray, points: np.ndarray) -> np.ndarray:
-    return _apply(np.stack([1 / laid[:, 0], -laid[:, 1] / laid[:, 0]], axis=1), points)
 
 
 def _camera(laid: np.ndarray) -> np.ndarray:

@@ -7,6 +7,7 @@ import numpy as np
 
 from avsr.errors import InputError
 from avsr.files import atomic_path
+from avsr.media.timing import FPS
 from talking3d.face.template import FaceTemplate
 
 
@@ -124,3 +125,13 @@ class Motion:
             )
         except InputError as error:
             raise InputError(f"{path}: {error}") from error
+
+
+def resample(values: np.ndarray, fps: float) -> np.ndarray:
+    """Values (T, ...) at `fps` -> at 25 fps: linear in time between the middles of frames, held at both ends."""
+    n_frames = max(1, round(len(values) * FPS / fps))
+    at = np.clip((np.arange(n_frames) + 0.5) * fps / FPS - 0.5, 0, len(values) - 1)
+    before = np.floor(at).astype(int)
+    after = np.minimum(before + 1, len(values) - 1)
+    share = (at - before).reshape(-1, *[1] * (values.ndim - 1))
+    return (1 - share) * values[before] + share * values[after]

@@ -17,20 +17,20 @@ def lip_aperture_mm(template: FaceTemplate, offsets: np.ndarray) -> np.ndarray:
 
     offsets (T, V, 3) metres. Linear in the offsets, so articulation coefficients can be solved for a closure.
     """
-    upper, lower = _points(template, offsets, (62, 66))
+    upper, lower = landmark_places(template, offsets, (62, 66))
     return _MM * (upper - lower)[:, 1]
 
 
 def lip_width_mm(template: FaceTemplate, offsets: np.ndarray) -> np.ndarray:
     """Distance (T,) in mm between the outer corners of the mouth."""
-    left, right = _points(template, offsets, (48, 54))
+    left, right = landmark_places(template, offsets, (48, 54))
     return _MM * np.linalg.norm(right - left, axis=-1)
 
 
 def lip_protrusion_mm(template: FaceTemplate, offsets: np.ndarray) -> np.ndarray:
     """How far (T,) in mm the middle of the lips has come forward since rest (iBUG points 51 and 57, mean)."""
-    moving = np.stack(_points(template, offsets, (51, 57)))
-    rest = np.stack(_points(template, np.zeros((1, *template.verts.shape), np.float32), (51, 57)))
+    moving = np.stack(landmark_places(template, offsets, (51, 57)))
+    rest = np.stack(landmark_places(template, np.zeros((1, *template.verts.shape), np.float32), (51, 57)))
     return _MM * (moving - rest).mean(axis=0)[:, 2]
 
 
@@ -44,8 +44,11 @@ def lip_region(template: FaceTemplate, margin_mm: float = 0.0) -> np.ndarray:
     return np.union1d(lips, candidates[gaps * _MM <= margin_mm]).astype(np.int32)
 
 
-def _points(template: FaceTemplate, offsets: np.ndarray, numbers: tuple[int, ...]) -> list[np.ndarray]:
-    """Positions (T, 3) metres of iBUG landmarks on the moved template."""
+def landmark_places(template: FaceTemplate, offsets: np.ndarray, numbers: tuple[int, ...]) -> list[np.ndarray]:
+    """Places (T, 3) metres of iBUG landmarks on the template moved by offsets (T, V, 3) metres.
+
+    Raises InputError on offsets of another shape and on landmarks that the template lacks.
+    """
     if offsets.ndim != 3 or offsets.shape[1:] != template.verts.shape:
         raise InputError(
             f"offsets for {template.name!r} must be (T, {len(template.verts)}, 3), got {tuple(offsets.shape)}"

@@ -4,6 +4,7 @@ import json
 
 import numpy as np
 import pytest
+from filmed import film
 
 from avsr.data.manifest import read_manifest, write_manifest
 from avsr.errors import InputError
@@ -35,7 +36,8 @@ def test_tallies_pool_as_the_metrics_pool(manifests, tmp_path):
         tuple(Motion.load(row["motion"]).offsets_for(face) for row in rows) for rows in zip(pred, true, strict=True)
     ]
     lips, upper = face.region("lips"), face.region("upper_face")
-    gaps = [(measures.opening_of(p), measures.opening_of(t)) for p, t in zip(pred, true, strict=True)]
+    mouths = [(measures.mouth_of(p), measures.mouth_of(t)) for p, t in zip(pred, true, strict=True)]
+    gaps = [(p.opening, t.opening) for p, t in mouths]
     sound = [np.sqrt(np.mean(np.square(read_audio(row["audio"]), dtype=float))) for row in true]
     lively = [lip_intensity_mm(motion, lips) for motion, _ in pairs]
     phones = [measures.read_alignment(row["alignment"])["phones"] for row in true]
@@ -49,6 +51,8 @@ def test_tallies_pool_as_the_metrics_pool(manifests, tmp_path):
         "mtm_ms": mtm_ms(gaps)[0],
         "slcc": np.corrcoef(sound, lively)[0, 1],
         "lip_correlation": np.mean([correlation(*gap) for gap in gaps]),
+        "lower_correlation": np.mean([correlation(p.lower, t.lower) for p, t in mouths]),
+        "width_correlation": np.mean([correlation(p.width, t.width) for p, t in mouths]),
         "closure_rate": closure_rate(zip([gap for gap, _ in gaps], phones, strict=True)),
     }
     assert found.keys() == expected.keys()
@@ -59,6 +63,28 @@ def test_tallies_pool_as_the_metrics_pool(manifests, tmp_path):
 def test_lips_without_motion_are_read_not_measured(manifests):
     row = read_manifest(manifests["reference"])[0]
     assert measures.measure_utterance(row, row | {"motion": None, "landmarks": None}) == {}
+
+
+def test_motion_is_held_against_the_film_too(manifests, tmp_path):
+    rows = []
+    for row in read_manifest(manifests["reference"]):
+        face, motion = FaceTemplate.load(row["template"]), Motion.load(row["motion"])
+        landmarks = film(face, motion.coefficients)
+        landmarks.points[:3] = 0
+        landmarks.found[:3] = False  # frames that nobody may be held against
+        landmarks.save(tmp_path / f"{row['utt_id']}.marks.npz")
+        rows.append({**row, "landmarks": str(tmp_path / f"{row['utt_id']}.marks.npz")})
+    write_manifest(tmp_path / "filmed.jsonl", rows)
+    bench = Bench(tmp_path / "filmed.jsonl", tmp_path / "out", {})
+    scores = evaluate(bench, {"near": manifests["near"], "far": manifests["far"]})
+    motions = scores["motions"]
+    for part in ("lower", "width"):
+        assert motions["reference"][f"{part}_correlation"] == pytest.approx(1)
+        true, near, far = (motions[name][f"filmed_{part}_correlation"] for name in ("reference", "near", "far"))
+        assert true > 0.97 and true > near > far
+    assert "| lower lip r, film | width r, film |" in markdown_section(generator_section("test", scores))
+    assert "against the filmed landmarks" not in scores["protocol"]["geometry"]
+    assert "those of the filmed landmarks" in scores["protocol"]["geometry"]
 
 
 def test_scores_of_each_motion_and_their_table(manifests, reader, tmp_path):

@@ -13,7 +13,7 @@ from avsr.media.video import read_lips
 from avsr.significance import pooled
 from benchmarks.entrants import add_entrant_arguments, gather
 from benchmarks.measures import Bench
-from benchmarks.sequences import Layout, read_vertices, resample
+from benchmarks.sequences import Layout, read_vertices
 from talking3d.face.mesh_io import write_obj
 from talking3d.face.motion import Motion
 from talking3d.face.template import FaceTemplate
@@ -103,12 +103,6 @@ def resample_slowly(vertices, fps, new_fps):
     flat = vertices.reshape(len(vertices), -1)
     columns = [np.interp(new_times, times, column) for column in flat.T]
     return np.stack(columns, axis=1).reshape(-1, *vertices.shape[1:])
-
-
-@pytest.mark.parametrize("fps", [12.5, 24, 29.97, 30, 60])
-def test_resampling_is_interpolation_of_each_coordinate(fps):
-    vertices = np.random.default_rng(0).random((31, 4, 3))
-    np.testing.assert_allclose(resample(vertices, fps), resample_slowly(vertices, fps, 25), atol=1e-12)
 
 
 def test_a_mesh_as_template_lays_sequences_that_stand_otherwise(manifests, sequences, tmp_path):

@@ -5,12 +5,14 @@ import dataclasses
 import numpy as np
 import pytest
 from scipy.signal import lfilter
+from scipy.sparse import csc_matrix
 
 from avsr.data.manifest import read_manifest, write_manifest
 from avsr.media.audio import write_wav
 from avsr.media.timing import FPS, SAMPLE_RATE, SAMPLES_PER_FRAME
 from avsr.media.video import write_lips
 from talking3d.face.motion import Motion
+from talking3d.face.procedural import procedural_face
 from talking3d.face.template import FaceTemplate
 
 JAW, ROUND, BLINK = range(3)
@@ -38,6 +40,45 @@ def tiny_face() -> FaceTemplate:
         articulation_basis=articulation,
         articulation_names=("jaw_open", "lip_round", "blink"),
     )
+
+
+@pytest.fixture(scope="session")
+def bare_head():
+    """Skin and eyeballs of the procedural face, open at mouth and eyes: verts (V, 3) metres, faces, their numbers."""
+    face = procedural_face()
+    left_out = np.concatenate([face.region(name) for name in ("mouth_interior", "hair", "shirt", "ears")])
+    kept = np.setdiff1d(np.arange(len(face.verts)), left_out)
+    number = np.full(len(face.verts), -1)
+    number[kept] = np.arange(len(kept))
+    faces = number[face.faces]
+    return face.verts[kept].astype(np.float64), faces[(faces >= 0).all(axis=1)], kept
+
+
+@pytest.fixture(scope="session")
+def flame_model(bare_head):
+    """FLAME's keys: five joints, 300 shapes and 100 expressions (all but a few of them zero), correctives."""
+    verts, faces, kept = bare_head
+    own = procedural_face()
+    directions = np.zeros((len(verts), 3, 400), np.float32)
+    directions[..., 0] = own.shape_basis[0][kept]
+    directions[..., 300] = own.articulation_basis[2][kept]
+    directions[..., 301] = own.articulation_basis[3][kept]
+    chin = np.linalg.norm(own.articulation_basis[0][kept], axis=1)
+    chin /= chin.max()
+    weights = np.zeros((len(verts), 5))
+    weights[:, 2], weights[:, 0] = chin, 1 - chin
+    regressor = np.zeros((5, len(verts)))
+    regressor[2, np.argmin(np.linalg.norm(verts - [0, 0.01, -0.09], axis=1))] = 1.0
+    return {
+        "v_template": verts + [0, 0.02, 0.03],  # FLAME's origin is not the mouth
+        "f": faces.astype(np.uint32),
+        "shapedirs": directions,
+        "posedirs": np.zeros((len(verts), 3, 36)),
+        "J_regressor": csc_matrix(regressor),
+        "weights": weights,
+        "kintree_table": np.array([[2**32 - 1, 0, 1, 1, 1], [0, 1, 2, 3, 4]]),
+        "bs_style": "lbs",
+    }
 
 
 def speak(rng: np.random.Generator, n_frames: int) -> tuple[np.ndarray, np.ndarray]:

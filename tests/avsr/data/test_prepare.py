@@ -34,7 +34,7 @@ def tracked(monkeypatch) -> list:
     """A detector that finds a face wherever a picture is bright, in place of dlib; lists its calls."""
     calls = []
 
-    def detect(frames, detector, where):
+    def detect(frames, detector, where, model):
         pictures = list(frames)
         calls.append(len(pictures))
         found = np.array([picture.mean() > 60 for picture in pictures])
@@ -130,8 +130,11 @@ def test_each_reason_for_being_dropped(tmp_path, tracked):
 
 
 def test_all_dropped_is_an_error(tmp_path, tracked):
-    film = _film(tmp_path / "a.mp4", dark=N_FRAMES)
-    with pytest.raises(InputError, match=r"none of 1 utterances can be used; the first: a: .*no face"):
+    films = [_film(tmp_path / f"{name}.mp4", dark=N_FRAMES) for name in "ab"]
+    with pytest.raises(InputError, match=r"none of 2 utterances can be used; the first: a: .*no face"):
+        prepare([_row(film) for film in films], tmp_path / "out")
+    film = films[0]
+    with pytest.raises(InputError, match=r"^[^ ]*a\.mp4: no face found in any of 20 frames$"):
         prepare([_row(film)], tmp_path / "out")
     assert len(read_jsonl(tmp_path / "out" / "dropped.jsonl")) == 1
     assert not (tmp_path / "out" / "manifest.jsonl").exists()

@@ -106,7 +106,7 @@ def test_no_face_in_any_frame(squares):
 
 
 def test_an_unknown_detector():
-    with pytest.raises(InputError, match="'yolo' is unknown; choose auto, dlib or haar"):
+    with pytest.raises(InputError, match="'yolo' is unknown; choose auto, dlib, haar, mediapipe"):
         detect_landmarks([_picture(10)], detector="yolo")
 
 

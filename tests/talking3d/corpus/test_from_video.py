@@ -4,10 +4,11 @@ import numpy as np
 import pytest
 from filmed import film, talk
 
+from avsr.data import prepare
 from avsr.data.alignment import write_alignment
 from avsr.data.manifest import read_manifest, write_manifest
 from avsr.errors import InputError
-from avsr.media.audio import write_wav
+from avsr.media.audio import read_audio, write_wav
 from avsr.media.landmarks import Landmarks, detect_landmarks
 from avsr.media.timing import FPS, samples_of
 from avsr.media.video import read_frames, write_video
@@ -132,8 +133,46 @@ def test_clips_that_cannot_be_fitted_are_dropped_with_the_reason(rows, tmp_path)
     (dropped,) = [json.loads(line) for line in (tmp_path / "out" / "dropped.jsonl").read_text().splitlines()]
     assert dropped["utt_id"] == "ann0" and "'haar'" in dropped["reason"]
     assert not (tmp_path / "out" / "pictures").exists()
-    with pytest.raises(InputError, match="none of 1 clips can be fitted; the first: ann0"):
-        fit_manifest(bad[:1], tmp_path / "none")
+    with pytest.raises(InputError, match="^ann0: landmarks of the detector 'haar'"):
+        fit_manifest(bad[:1], tmp_path / "one")
+    with pytest.raises(InputError, match="none of 2 clips can be fitted; the first: ann0"):
+        fit_manifest([bad[0], {**bad[0], "utt_id": "ann9"}], tmp_path / "none")
+
+
+def test_a_speaker_of_whom_there_is_too_little_is_dropped_with_the_reason(rows, tmp_path):
+    found = Landmarks.load(rows[0]["landmarks"])
+    Landmarks(found.points[:20], found.found[:20], "dlib").save(tmp_path / "short.npz")
+    short = {**rows[0], "utt_id": "cat0", "speaker": "cat", "landmarks": str(tmp_path / "short.npz"), "video": None}
+    fit_manifest([short, {**rows[1], "video": None}], tmp_path / "out")
+    (dropped,) = [json.loads(line) for line in (tmp_path / "out" / "dropped.jsonl").read_text().splitlines()]
+    assert dropped["utt_id"] == "cat0"
+    assert dropped["reason"].startswith("too short: a face in 0.80 s of film") and "give 1 s" in dropped["reason"]
+
+
+def test_a_video_is_prepared_and_fitted_in_one(rows, tmp_path, monkeypatch, capsys):
+    asked = []
+
+    def detect(frames, detector, where, model):
+        asked.append((detector, model, len(list(frames))))
+        return Landmarks.load(rows[0]["landmarks"])
+
+    monkeypatch.setattr(prepare, "detect_landmarks", detect)
+    write_video(tmp_path / "me.mp4", read_frames(rows[0]["video"]), read_audio(rows[0]["audio"]))
+    command = ["fit", str(tmp_path / "me.mp4"), "--out", str(tmp_path / "out"), "--detector", "dlib"]
+    assert main(command) == 0
+    assert asked == [("dlib", None, N_FRAMES)]
+    said = capsys.readouterr()
+    assert said.out == f"{tmp_path / 'out' / 'manifest.jsonl'}\n" and "quality.md" in said.err
+    (row,) = read_manifest(tmp_path / "out" / "manifest.jsonl", need=("audio", "motion", "template", "lips"))
+    assert row["utt_id"] == "me" and Motion.load(row["motion"]).n_frames == N_FRAMES
+    assert (tmp_path / "out" / "pictures" / "side_by_side.mp4").is_file()
+    write_video(tmp_path / "mute.mp4", read_frames(rows[0]["video"]))
+    assert main(["fit", str(tmp_path / "mute.mp4"), "--out", str(tmp_path / "mute")]) == 2
+    assert (
+        capsys.readouterr()
+        .err.strip()
+        .endswith("no audio stream; give a file with sound, or the sound as a file of its own")
+    )
 
 
 def test_mistakes_are_said(rows, fitted, tmp_path):

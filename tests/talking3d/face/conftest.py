@@ -18,18 +18,6 @@ from talking3d.render.rasterize import Mesh, rasterize
 
 
 @pytest.fixture(scope="session")
-def bare_head():
-    """Skin and eyeballs of the procedural face, open at mouth and eyes: verts (V, 3) metres, faces, their numbers."""
-    face = procedural_face()
-    left_out = np.concatenate([face.region(name) for name in ("mouth_interior", "hair", "shirt", "ears")])
-    kept = np.setdiff1d(np.arange(len(face.verts)), left_out)
-    number = np.full(len(face.verts), -1)
-    number[kept] = np.arange(len(kept))
-    faces = number[face.faces]
-    return face.verts[kept].astype(np.float64), faces[(faces >= 0).all(axis=1)], kept
-
-
-@pytest.fixture(scope="session")
 def bare_face(bare_head) -> FaceTemplate:
     verts, faces, _ = bare_head
     return template_of(verts, faces, name="bare", unit="m")

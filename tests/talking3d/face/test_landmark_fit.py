@@ -190,3 +190,51 @@ def test_what_cannot_be_fitted_is_said(spoken_face, clips):
     eyeless[27:48] = -1
     with pytest.raises(InputError, match="lacks the landmarks of nose and eyes"):
         fit_talker(dataclasses.replace(spoken_face, landmarks=eyeless), clips[1])
+
+
+def test_lips_that_are_open_most_of_the_time_do_not_pass_for_closed(spoken_face):
+    """As in a short clip of somebody who talks from its first frame to its last."""
+    rng = np.random.default_rng(7)
+    coefficients = talk(spoken_face, rng, 112)[12:]
+    jaw = spoken_face.articulation_names.index("jaw_open")
+    coefficients[:, jaw] = np.maximum(coefficients[:, jaw], 0.3)
+    for start in (8, 40, 71):
+        coefficients[start : start + 5, jaw] = 0.0
+    clip = Tracked(film(spoken_face, coefficients, rng))
+    talker = fit_talker(spoken_face, [clip], "ann")
+    truth = lip_aperture_mm(spoken_face, spoken_face.offsets(coefficients))
+    found = lip_aperture_mm(talker.template, talker.template.offsets(fit_clip(talker, clip).coefficients))
+    assert np.corrcoef(truth, found)[0, 1] > 0.97
+    assert np.abs(found - truth)[truth > 4].mean() < 0.8 and (found[truth < 0.1] <= CLOSED_MM).mean() > 0.9
+
+
+def test_a_smile_that_shows_teeth_is_open(spoken_face, talker):
+    """Thin lips far apart: their borders are no further from each other than at rest, their inner points are."""
+    marks = film(spoken_face, np.zeros((50, len(spoken_face.articulation_names)), np.float32))
+    points = marks.points.copy()
+    points[20:, [61, 62, 63], 1] -= 3.0
+    points[20:, [65, 66, 67], 1] += 3.0
+    fit = fit_clip(talker, Tracked(Landmarks(points, marks.found, "dlib")))
+    found = lip_aperture_mm(talker.template, talker.template.offsets(fit.coefficients))
+    assert (found[:15] <= CLOSED_MM).all() and found[25:].min() > 3.0
+
+
+def test_too_little_film_to_know_a_speaker_by(spoken_face):
+    clip = Tracked(film(spoken_face, talk(spoken_face, np.random.default_rng(0), 24)))
+    with pytest.raises(InputError, match=r"too short: a face in 0\.96 s of film .*; give 1 s or more"):
+        fit_talker(spoken_face, [clip])
+
+
+def test_a_talker_who_looks_aside_most_of_the_time_has_the_shape_seen_from_the_front(spoken_face):
+    rng = np.random.default_rng(8)
+    coefficients = talk(spoken_face, rng)
+    angle = np.radians(30)
+    turn = np.array([[np.cos(angle), 0, np.sin(angle)], [0, 1, 0], [-np.sin(angle), 0, np.cos(angle)]])
+    basis = spoken_face.articulation_basis @ turn.T
+    turned = dataclasses.replace(spoken_face, verts=spoken_face.verts @ turn.T, articulation_basis=basis)
+    front, side = film(spoken_face, coefficients, rng), film(turned, coefficients, rng)
+    clips = [Tracked(marks) for marks in (side, side, front)]
+    talker = fit_talker(spoken_face, clips, "ann")
+    assert np.abs(np.degrees(talker.turn)).max() < 6
+    poses = [np.degrees(fit_clip(talker, clip).head_pose[:, 1]) for clip in clips]
+    assert abs(np.mean(poses[2])) < 6 and 22 < np.mean(poses[0]) < 38

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from avsr.errors import InputError
-from talking3d.face.motion import Motion
+from talking3d.face.motion import Motion, resample
 from talking3d.face.procedural import procedural_face
 
 
@@ -99,3 +99,14 @@ def test_unreadable_files_are_named(tmp_path):
     np.savez(tmp_path / "part.npz", fps=25)
     with pytest.raises(InputError, match="lacks template"):
         Motion.load(tmp_path / "part.npz")
+
+
+@pytest.mark.parametrize("fps", [12.5, 24, 29.97, 30, 60])
+@pytest.mark.parametrize("shape", [(31, 4, 3), (31, 5), (1, 2)])
+def test_resampling_is_interpolation_of_each_value(fps, shape):
+    values = np.random.default_rng(0).random(shape)
+    times, new_times = (
+        (np.arange(n) + 0.5) / rate for n, rate in ((len(values), fps), (max(1, round(len(values) * 25 / fps)), 25))
+    )
+    columns = [np.interp(new_times, times, column) for column in values.reshape(len(values), -1).T]
+    np.testing.assert_allclose(resample(values, fps), np.stack(columns, axis=1).reshape(-1, *shape[1:]), atol=1e-12)
