@@ -17,7 +17,7 @@ class GatedFusion(nn.Module):
     A gate reads both streams and decides how much of each passes. The two shares sum to 1, and a missing stream's share
     is 0: with one stream absent the output depends on the other alone, whatever stands in the absent one's place.
 
-    Untrained, it lets a lone stream through as it is, normalised, and gives both streams' mean: a recogniser that starts
+    Untrained, it lets a lone stream through as it is, normalised, and gives the mean of two: a recogniser that starts
     from a hearing one hears at once as that one does, and need not learn it again.
     """
 
