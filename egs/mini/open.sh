@@ -19,6 +19,7 @@ test_sets=(open_test)
 noise_kinds=(babble)
 corruptions=()
 lm_weight=0.5
+joint_training+=(trainer.max_epochs=4)  # of a corpus more than twice run.sh's: as many steps
 
 recipe_paths() {
   exp=$exp/open
