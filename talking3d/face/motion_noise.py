@@ -14,23 +14,30 @@ CORRELATION_S = 0.2  # about a syllable: a face that articulates each a little d
 
 
 def with_noise(motion: Motion, template: FaceTemplate, share: float, rng: np.random.Generator) -> Motion:
-    """The motion with an Ornstein-Uhlenbeck process on each coefficient, of `share` of its own standard deviation.
+    """The motion with an Ornstein-Uhlenbeck process on each articulation, of `share` of its own standard deviation.
 
-    Coefficients stay within what the template's articulation allows, or where the motion itself was. Raises InputError
-    on motion without coefficients of the articulation, and a negative share.
+    Of offsets the articulations are their least-squares coefficients, and what the noise moves is added. Coefficients
+    stay within what the template's articulation allows, or where the motion itself was. Raises InputError on a negative
+    share, on a template without articulation, and on motion in another basis.
     """
     if not share >= 0:
         raise InputError(f"noise on motion must be a share of at least 0 of its standard deviation, got {share}")
-    values = motion.coefficients
-    if values is None or motion.basis != "articulation":
-        raise InputError(
-            f"the motion of {motion.template_name!r} has no coefficients of the articulation to put noise on; carry it "
-            "over to a face that has them with `talking3d transfer`, or draw it without noise"
-        )
+    if not len(template.articulation_names):
+        raise InputError(f"face template {template.name!r} has no articulation to put noise on: draw it without noise")
+    offsets = motion.offsets_for(template)
+    values = motion.coefficients if motion.offsets is None else _articulated(template, offsets)
     noise = share * values.std(axis=0, dtype=np.float64) * ornstein_uhlenbeck(*values.shape, CORRELATION_S, rng)
     low, high = bounds(template)
     noisy = np.clip(values + noise, np.minimum(low, values.min(axis=0)), np.maximum(high, values.max(axis=0)))
-    return replace(motion, coefficients=noisy.astype(np.float32))
+    if motion.offsets is None:
+        return replace(motion, coefficients=noisy.astype(np.float32))
+    return replace(motion, offsets=offsets + template.offsets(noisy - values))
+
+
+def _articulated(template: FaceTemplate, offsets: np.ndarray) -> np.ndarray:
+    """Least-squares coefficients (T, K) of the articulation for offsets (T, V, 3)."""
+    basis = template.articulation_basis.reshape(len(template.articulation_names), -1).astype(np.float64)
+    return offsets.reshape(len(offsets), -1) @ basis.T @ np.linalg.pinv(basis @ basis.T)
 
 
 def ornstein_uhlenbeck(

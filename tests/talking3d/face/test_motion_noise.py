@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -59,6 +61,15 @@ def test_noise_stays_within_what_the_articulation_allows(face):
 def test_what_cannot_be_shaken_is_said(face):
     with pytest.raises(InputError, match="share of at least 0 .* got -0.1"):
         with_noise(spoken(face, 5), face, -0.1, np.random.default_rng(0))
-    plain = Motion.of_template(face, FPS, offsets=np.zeros((3, len(face.verts), 3)))
-    with pytest.raises(InputError, match="no coefficients of the articulation"):
-        with_noise(plain, face, 0.2, np.random.default_rng(0))
+    bare = replace(face, articulation_basis=face.articulation_basis[:0], articulation_names=())
+    plain = Motion.of_template(bare, FPS, offsets=np.zeros((3, len(face.verts), 3)))
+    with pytest.raises(InputError, match="has no articulation to put noise on"):
+        with_noise(plain, bare, 0.2, np.random.default_rng(0))
+
+
+def test_offsets_are_shaken_as_their_articulations_are(face):
+    motion = spoken(face, 40)
+    plain = Motion.of_template(face, FPS, offsets=motion.offsets_for(face))
+    noisy, shaken = (with_noise(one, face, 0.5, np.random.default_rng(2)).offsets_for(face) for one in (motion, plain))
+    np.testing.assert_allclose(shaken, noisy, atol=1e-5)
+    assert np.abs(noisy - plain.offsets).max() > 1e-4
