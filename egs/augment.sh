@@ -52,7 +52,7 @@ draw() {
 }
 
 stage_plan() {
-  run python -m benchmarks.augmentation plan "$recipe/conf/augmentation.yaml" --preset "$preset" --out "$cells" \
+  run python -m benchmarks.augmentation plan --preset "$preset" --out "$cells" "$recipe/conf/augmentation.yaml" \
     "config=$recipe/conf/recognizer.yaml" "sound=$sound" "filmed=$filmed" "valid=$valid" \
     "tokenizer=$data/$tokenizer" "seeds=[${seeds// /,}]" "${arms[@]}"
 }

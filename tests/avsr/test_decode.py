@@ -25,7 +25,7 @@ from avsr.transcribe import Transcriber
 TEXTS = ["set red now", "set blue", "bin red soon now", "now bin"]
 WORDS = sorted({word for text in TEXTS for word in text.split()})
 WORD_FRAMES, PAUSE_FRAMES = 10, 4
-STEPS = 160
+STEPS = 220
 
 
 def toy_utterance(text: str) -> tuple[np.ndarray, np.ndarray]:
