@@ -18,8 +18,8 @@ valid_set=open_valid
 test_sets=(open_test)
 noise_kinds=(babble)
 corruptions=()
-lm_weight=0.5
-joint_training+=(trainer.max_epochs=4)  # of a corpus more than twice run.sh's: as many steps
+lm_weight=1     # of the trigram's log probabilities, and a bonus for each word: chosen on open_valid
+word_bonus=2
 
 recipe_paths() {
   exp=$exp/open
@@ -43,7 +43,7 @@ stage_recognize() {
   recognize open_test open_test_words --method lexicon --lexicon "$data/open_words.txt" --beam_size 30 "${apart[@]}"
   run avsr lm "${texts[@]}" --valid "$data/open_valid/manifest.jsonl" --out "$data/open_words.arpa"
   recognize open_test open_test_lm --method lexicon --lexicon "$data/open_words.txt" --beam_size 30 \
-    --lm "$data/open_words.arpa" --lm_weight "$lm_weight" "${apart[@]}"
+    --lm "$data/open_words.arpa" --lm_weight "$lm_weight" --word_bonus "$word_bonus" "${apart[@]}"
 }
 
 loop "$@"
