@@ -18,6 +18,7 @@ valid_set=open_valid
 test_sets=(open_test)
 noise_kinds=(babble)
 corruptions=()
+joint_training+=(trainer.max_epochs=4)  # of a corpus more than twice run.sh's: as many steps
 lm_weight=1     # of the trigram's log probabilities, and a bonus for each word: chosen on open_valid
 word_bonus=2
 
