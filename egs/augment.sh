@@ -1,7 +1,7 @@
 # The stages of a recipe that asks how much drawn lips help a recogniser of filmed ones. A recipe's augmentation.sh
-# sources loop.sh and this file, says in `augmentation_paths` what is filmed, in `stage_students` what is learned of it
-# and in `stage_draw` what is drawn, and runs after run.sh, whose corpus it uses. What is compared, and what is fair
-# about it: conf/augmentation.yaml and `python -m benchmarks.augmentation --help`.
+# sources loop.sh and this file, names its test_set, says in `augmentation_paths` where the arms are, in `stage_students`
+# what is learned of filmed clips and in `stage_draw` what is drawn, and runs after run.sh, whose corpus it uses. What is
+# compared, and what is fair about it: conf/augmentation.yaml and `python -m benchmarks.augmentation --help`.
 
 stages=(students draw plan train measure results)
 stage=students
@@ -12,16 +12,16 @@ motion_noise=0.25   # of drawn motion, as a share of its own deviation
 student_passes=2    # times an epoch of a student would go through all the clips; with fewer it is as long
 seeds="0 1 2"       # of the recognisers
 
-# Sets test_set, sound (manifest of all training clips), filmed (of a share of them, with {percent}), valid, test, and
-# arms, whose manifests are said as the plan's overrides.
+# Sets arms, whose manifests are said as the plan's overrides.
 augmentation_paths() { fail "the recipe defines no augmentation_paths"; }
 
 recipe_paths() {
-  loop_exp=$exp
   exp=$exp/augmentation
   shares=$data/shares
-  augmentation_paths
+  sound=$data/train/manifest.jsonl
+  filmed="$shares/train_{percent}/manifest.jsonl"
   cells=$exp/augmentation/$test_set
+  augmentation_paths
   "$dry_run" || [ -f "$sound" ] || fail "no clips in $data: run egs/$(basename "$recipe")/run.sh --preset $preset first"
 }
 
@@ -53,7 +53,7 @@ draw() {
 
 stage_plan() {
   run python -m benchmarks.augmentation plan --preset "$preset" --out "$cells" "$recipe/conf/augmentation.yaml" \
-    "config=$recipe/conf/recognizer.yaml" "sound=$sound" "filmed=$filmed" "valid=$valid" \
+    "config=$recipe/conf/recognizer.yaml" "sound=$sound" "filmed=$filmed" "valid=$data/$valid_set/manifest.jsonl" \
     "tokenizer=$data/$tokenizer" "seeds=[${seeds// /,}]" "${arms[@]}"
 }
 
@@ -70,6 +70,7 @@ stage_train() {
 }
 
 stage_measure() {
+  local test=$data/$test_set/manifest.jsonl
   run avsr noise "$test" --kind babble --snr_db "${snrs_db[@]}" --seed "$seed" \
     --babble "$sound" --out "$data/noise/${test_set}_babble"
   run python -m benchmarks.augmentation measure "$cells" "$test" --noise "$data/noise/${test_set}_babble" --nj "$nj"

@@ -10,15 +10,11 @@
 . "$(dirname "${BASH_SOURCE[0]}")/../loop.sh"
 . "$root/egs/augment.sh"
 
+test_set=test
 retrieved_percent=10  # share beside which frames are retrieved, and another utterance's motion is drawn
 mini_student=
 
 augmentation_paths() {
-  test_set=test
-  sound=$data/train/manifest.jsonl
-  filmed="$shares/train_{percent}/manifest.jsonl"
-  valid=$data/valid/manifest.jsonl
-  test=$data/test/manifest.jsonl
   arms=("arms.mini.manifests=$exp/drawn/mini_{rendition}/manifest.jsonl"
     "arms.learned.manifests=$exp/drawn/learned_{percent}_{rendition}/manifest.jsonl"
     "arms.shuffled.manifests=$exp/drawn/shuffled_{percent}_{rendition}/manifest.jsonl"

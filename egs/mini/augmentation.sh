@@ -10,14 +10,10 @@
 . "$(dirname "${BASH_SOURCE[0]}")/../loop.sh"
 . "$root/egs/augment.sh"
 
+test_set=test_unseen
 percents=(2 10)
 
 augmentation_paths() {
-  test_set=test_unseen
-  sound=$data/train/manifest.jsonl
-  filmed="$shares/train_{percent}/manifest.jsonl"
-  valid=$data/valid/manifest.jsonl
-  test=$data/test_unseen/manifest.jsonl
   arms=("arms.learned.manifests=$exp/drawn/learned_{percent}_{rendition}/manifest.jsonl"
     "arms.shuffled.manifests=$exp/drawn/shuffled_{percent}_{rendition}/manifest.jsonl")
 }
