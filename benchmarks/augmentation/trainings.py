@@ -50,8 +50,7 @@ def plan_trainings(plan: Plan, out: Path) -> list[Training]:
     """
     planner = _Planner(plan, out.resolve())
     for system in plan.systems():
-        for seed in plan.seeds:
-            planner.add(system, seed)
+        planner.add(system)
     trainings = list(planner.trainings.values())
     write_jsonl(out / "trainings.jsonl", map(asdict, trainings))
     return trainings
@@ -111,24 +110,25 @@ class _Planner:
         self.batch_utts = config.data.max_utts
         self.how = [self.digests.of(plan.config), plan.preset, plan.overrides, self.digests.of(plan.tokenizer)]
 
-    def add(self, system: System, seed: int) -> None:
-        """The trainings of a system's recognisers of lips and of both streams, or of sound alone."""
+    def add(self, system: System) -> None:
+        """The trainings, from every seed, of a system's recognisers of lips and of both streams, or of sound alone."""
         plan = self.plan
         filmed, drawn, unseen = self._parts(system)
-        if not system.sees:
-            self._make("a", "a", seed, [(plan.sound, 1)], plan.steps_a, filmed=0)
-            return
-        sound, name = self._make("a", "a", seed, [(plan.sound, 1)], plan.steps_a, filmed=0), system.name("v")
         # without drawn lips a lip reader sees nothing but filmed ones, and as many clips an epoch
         rows = sum(self._length(path) * times for path, times in (*filmed, *(drawn or unseen)))
         alone = filmed if drawn else [(path, max(1, round(rows / self._length(path)))) for path, _ in filmed]
-        if system.order == TUNED:
-            first = self._make(f"{name}_before", "v", seed, drawn, plan.steps_v // 2, filmed=0)
-            lips = self._make(name, "v", seed, filmed, plan.steps_v // 2, filmed=1, init=[first])
-        else:
-            lips = self._make(name, "v", seed, [*alone, *drawn], plan.steps_v, filmed=len(alone))
-        both = [*filmed, *(drawn or unseen)]
-        self._make(system.name("av"), "av", seed, both, plan.steps_av, filmed=len(filmed), init=[sound, lips])
+        name = system.name("v")
+        for seed in plan.seeds:
+            sound = self._make("a", "a", seed, [(plan.sound, 1)], plan.steps_a, filmed=0)
+            if not system.sees:
+                continue
+            if system.order == TUNED:
+                first = self._make(f"{name}_before", "v", seed, drawn, plan.steps_v // 2, filmed=0)
+                lips = self._make(name, "v", seed, filmed, plan.steps_v // 2, filmed=1, init=[first])
+            else:
+                lips = self._make(name, "v", seed, [*alone, *drawn], plan.steps_v, filmed=len(alone))
+            both = [*filmed, *(drawn or unseen)]
+            self._make(system.name("av"), "av", seed, both, plan.steps_av, filmed=len(filmed), init=[sound, lips])
 
     def _parts(self, system: System) -> tuple[list, list, list]:
         """Manifests, with how often an epoch goes through each: filmed clips, drawn ones, and sound of the others."""

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # The whole loop on the embedded corpus: synthetic speech, a procedural face, its drawn lips, and the recogniser that
-# reads them. Needs nothing but this checkout; makes .venv on first use. About 25 minutes on 2 cores (preset default).
+# reads them. Needs nothing but this checkout; makes .venv on first use. Half an hour to an hour on 2 cores.
 #
 #   egs/mini/run.sh [--stage NAME|N] [--stop_stage NAME|N] [--preset smoke|default|full] [--ngpu N] [--nj N] ...
 #
