@@ -79,10 +79,12 @@ def _corrupt(args: argparse.Namespace) -> None:
 
 def _tokenizer(args: argparse.Namespace) -> None:
     from avsr.data.manifest import read_manifest
+    from avsr.data.pronunciations import read_pronunciations
     from avsr.data.text import train_tokenizer
 
     rows = [row for path in args.manifests for row in read_manifest(path, need=("text",), check_files=False)]
-    tokenizer = train_tokenizer([row["text"] for row in rows], args.kind, args.vocab_size)
+    pronunciations = None if args.lexicon is None else read_pronunciations(args.lexicon)
+    tokenizer = train_tokenizer([row["text"] for row in rows], args.kind, args.vocab_size, pronunciations)
     tokenizer.save(args.out)
     print(f"{args.out}: {len(tokenizer)} {args.kind} tokens")
 
@@ -294,8 +296,9 @@ def build_parser() -> argparse.ArgumentParser:
 
     sub = commands.add_parser("tokenizer", help="a tokenizer from manifests' texts")
     sub.add_argument("manifests", nargs="+", metavar="manifest")
-    sub.add_argument("--kind", choices=("char", "word", "unigram", "bpe"), required=True)
+    sub.add_argument("--kind", choices=("char", "word", "phone", "unigram", "bpe"), required=True)
     sub.add_argument("--vocab_size", type=int, help="for unigram and bpe")
+    sub.add_argument("--lexicon", help="for phone: a pronouncing dictionary, `word phone phone ...` a line")
     sub.add_argument("--out", required=True)
     sub.set_defaults(run=_tokenizer)
 

@@ -27,7 +27,7 @@ from avsr.search.beam import Scorer, beam_search
 from avsr.search.ctc import CTCPrefixes
 from avsr.search.lexicon import lexicon_search, read_lexicon
 from avsr.search.ngram import ngram_scorer
-from avsr.search.words import Word, align_words
+from avsr.search.words import Spelled, Word, align_words
 
 logger = logging.getLogger(__name__)
 
@@ -103,10 +103,10 @@ def decode_batch(model: Recognizer, batch: dict, config: DecodeConfig) -> list[H
     hypotheses = []
     for index, found in enumerate(search(model, encoded, lengths, config)):
         nbest: dict[str, float] = {}  # unlike tokens may spell the same text
-        for tokens, score in found:
-            nbest.setdefault(model.tokenizer.decode(tokens), score)
+        for one in found:
+            nbest.setdefault(" ".join(one.words), one.score)
         (text, score), *_ = nbest.items()
-        words = align_words(log_probs[index, : lengths[index]], found[0][0], model.tokenizer)
+        words = align_words(log_probs[index, : lengths[index]], found[0], model.tokenizer)
         hypotheses.append(Hypothesis(batch["utt_ids"][index], text, score, words, list(nbest.items())))
     return hypotheses
 
@@ -114,12 +114,21 @@ def decode_batch(model: Recognizer, batch: dict, config: DecodeConfig) -> list[H
 @torch.inference_mode()
 def search(
     model: Recognizer, encoded: torch.Tensor, lengths: torch.Tensor, config: DecodeConfig
-) -> list[list[tuple[list[int], float]]]:
-    """Token sequences and their scores for encoded utterances (B, T, D) of `lengths` (B,) frames, best first."""
-    if config.method == "greedy":
-        return [[best] for best in model.greedy(encoded, lengths)]
+) -> list[list[Spelled]]:
+    """What was said in encoded utterances (B, T, D) of `lengths` (B,) frames, best first."""
     if config.method == "lexicon":
         return _lexicon_search(model, encoded, lengths, config)
+    if config.method == "greedy":
+        found = [[best] for best in model.greedy(encoded, lengths)]
+    else:
+        found = _beam_search(model, encoded, lengths, config)
+    decode = model.tokenizer.decode
+    return [[Spelled(decode(tokens).split(), tokens, score) for tokens, score in texts] for texts in found]
+
+
+def _beam_search(
+    model: Recognizer, encoded: torch.Tensor, lengths: torch.Tensor, config: DecodeConfig
+) -> list[list[tuple[list[int], float]]]:
     ctc_weight = 1.0 if model.decoder is None else config.ctc_weight
     scorers = []
     if config.lm is not None:
@@ -140,13 +149,12 @@ def search(
 
 def _lexicon_search(
     model: Recognizer, encoded: torch.Tensor, lengths: torch.Tensor, config: DecodeConfig
-) -> list[list[tuple[list[int], float]]]:
+) -> list[list[Spelled]]:
     lexicon = _read_once(read_lexicon, config.lexicon, model.tokenizer)
     lm = None if config.lm is None else _read_once(load_ngram, config.lm)
     log_probs = model.ctc.log_softmax(encoded).double().cpu().numpy()
-    hypotheses = []
-    for frames, length in zip(log_probs, lengths.tolist(), strict=True):
-        found = lexicon_search(
+    return [
+        lexicon_search(
             frames[:length],
             lexicon,
             beam_size=config.beam_size,
@@ -155,8 +163,8 @@ def _lexicon_search(
             word_bonus=config.word_bonus,
             n_best=config.n_best,
         )
-        hypotheses.append([(model.tokenizer.encode(" ".join(words)) if words else [], score) for words, score in found])
-    return hypotheses
+        for frames, length in zip(log_probs, lengths.tolist(), strict=True)
+    ]
 
 
 def _language_model(model: Recognizer, encoded: torch.Tensor, path: str) -> Scorer:

@@ -103,24 +103,24 @@ def train_recognizer(config_path: str | Path, overrides: list[str], preset: str 
 def init_from(model: Recognizer, checkpoints: list[str]) -> list[str]:
     """Give a model the weights of trained recognisers wherever name and shape agree, the first checkpoint's first.
 
-    So an audio-visual recogniser starts from a hearing and a seeing one, with the joint part of the first.
+    So an audio-visual recogniser starts from a hearing and a seeing one, with the joint part of the first. One with
+    other tokens gives its front ends, fusion and encoders.
 
     Returns:
         the names of the weights that were taken.
 
     Raises:
-        InputError: a checkpoint with another tokenizer, or with no weight that this model lacks still.
+        InputError: a checkpoint with no weight that this model lacks still.
     """
     own = model.state_dict()
     taken: dict[str, torch.Tensor] = {}
     for checkpoint in checkpoints:
         other = Recognizer.from_pretrained(checkpoint)
-        if other.tokenizer.tokens != model.tokenizer.tokens:
-            raise InputError(f"init: {checkpoint} has other tokens than data.tokenizer; retrain it with that tokenizer")
+        heads = () if other.tokenizer.tokens == model.tokenizer.tokens else ("ctc.", "decoder.", "frame_head.")
         fitting = {
             name: value
             for name, value in other.state_dict().items()
-            if name not in taken and name in own and own[name].shape == value.shape
+            if name not in taken and name in own and own[name].shape == value.shape and not name.startswith(heads)
         }
         if not fitting:
             raise InputError(f"init: {checkpoint} has no weight that fits this model beside those of the others")

@@ -14,11 +14,11 @@ from __future__ import annotations
 import argparse
 import sys
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 
 import numpy as np
 
-from avsr.data.alignment import Interval, read_alignment
+from avsr.data.alignment import read_alignment, words_as_phones
 from avsr.data.manifest import read_manifest
 from avsr.data.text import normalize_text
 from avsr.errors import InputError, exit_status
@@ -48,15 +48,6 @@ def visemes_of(phones: Iterable[str]) -> tuple[str, ...]:
     return tuple(found)
 
 
-def words_of(alignment: Mapping[str, Sequence[Interval]]) -> list[tuple[str, tuple[str, ...]]]:
-    """The words of an alignment with their phones: those whose middle lies within the word."""
-    middles = [((start_s + end_s) / 2, phone) for start_s, end_s, phone in alignment.get("phones", ())]
-    return [
-        (word, tuple(phone for middle_s, phone in middles if start_s <= middle_s < end_s))
-        for start_s, end_s, word in alignment["words"]
-    ]
-
-
 class VisemeLexicon:
     """Words as visemes. Each word has one pronunciation: the most frequent in the alignments of `rows`.
 
@@ -70,7 +61,7 @@ class VisemeLexicon:
         heard: dict[str, Counter] = {}
         for row in rows:
             if row["alignment"] is not None:
-                for word, phones in words_of(read_alignment(row["alignment"])):
+                for word, phones in words_as_phones(read_alignment(row["alignment"])):
                     if phones:
                         heard.setdefault(normalize_text(word), Counter())[visemes_of(phones)] += 1
         # Of equally frequent ones the first by the alphabet, whatever the order of the rows.

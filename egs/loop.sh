@@ -23,7 +23,7 @@ dry_run=false         # true: print the commands only
 stages=(data noise tokenizer train recognize animate readback demo results benchmark)
 
 # A recipe's own settings.
-token_kind=word              # char | word | unigram | bpe
+token_kind=word              # char | word | phone | unigram | bpe
 train_sets=(train)           # subsets that recognisers learn from
 valid_set=valid
 tokenizer=tokenizer.model    # its file among the data
@@ -151,10 +151,13 @@ stage_noise() {
   done
 }
 
-stage_tokenizer() {
+stage_tokenizer() { tokenize; }
+
+# tokenize [OPTION...]: the tokenizer of the texts that recognisers learn from and are chosen by.
+tokenize() {
   local set texts=()
   for set in "${train_sets[@]}" "$valid_set"; do texts+=("$data/$set/manifest.jsonl"); done
-  run avsr tokenizer "${texts[@]}" --kind "$token_kind" --out "$data/$tokenizer"
+  run avsr tokenizer "${texts[@]}" --kind "$token_kind" "$@" --out "$data/$tokenizer"
 }
 
 # An audio-only and a visual-only recogniser and the student, side by side where there is no GPU; then a recogniser of

@@ -6,7 +6,7 @@ without overlap; `phones` may be missing, and silence is what no interval covers
 
 import json
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from numbers import Real
 from pathlib import Path
 
@@ -90,6 +90,15 @@ def frame_labels(intervals: list[Interval], n_frames: int, inventory: dict[str, 
         first, last = np.searchsorted(centres_s, (start_s, end_s))  # start <= centre < end
         labels[first:last] = inventory.get(label, IGNORE)
     return labels
+
+
+def words_as_phones(alignment: Mapping[str, Sequence[Interval]]) -> list[tuple[str, tuple[str, ...]]]:
+    """The words of an alignment with their phones: those whose middle lies within the word."""
+    middles = [((start_s + end_s) / 2, phone) for start_s, end_s, phone in alignment.get("phones", ())]
+    return [
+        (word, tuple(phone for middle_s, phone in middles if start_s <= middle_s < end_s))
+        for start_s, end_s, word in alignment["words"]
+    ]
 
 
 def token_frames(

@@ -1,7 +1,7 @@
-"""Text to token ids and back: characters, words, or sentencepiece's unigram and BPE pieces.
+"""Text to token ids and back: characters, words, phones of a dictionary, or sentencepiece's unigram and BPE pieces.
 
 Ids follow ESPnet's token lists: 0 is <blank>, 1 is <unk>, the last is <sos/eos>. A tokenizer is one file,
-`tokenizer.model`: JSON for characters and words, sentencepiece's own model for pieces.
+`tokenizer.model`: JSON for characters, words and phones, sentencepiece's own model for pieces.
 """
 
 import io
@@ -11,12 +11,14 @@ import unicodedata
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+from avsr.data.pronunciations import Pronunciations
 from avsr.errors import InputError
 from avsr.files import atomic_path
 
 BLANK, UNK, SOS_EOS = "<blank>", "<unk>", "<sos/eos>"
 SPACE = "<space>"  # the token of a blank between words, among characters
-KINDS = ("char", "word", "unigram", "bpe")
+BEGIN = "▁"  # before the first piece or phone of a word
+KINDS = ("char", "word", "phone", "unigram", "bpe")
 
 
 def normalize_text(text: str) -> str:
@@ -30,19 +32,31 @@ class Tokenizer:
     """Token ids of text; made by `train_tokenizer` or `load_tokenizer`.
 
     Args:
-        kind: "char", "word", "unigram" or "bpe".
+        kind: "char", "word", "phone", "unigram" or "bpe".
         units: the units that text is split into, in the order of their ids, without the three special tokens.
         model: sentencepiece's serialised model, for "unigram" and "bpe".
+        pronunciations: of every word that can be encoded, for "phone"; a word is encoded by its first one.
 
     Attributes:
         tokens: every token, by id; `len(tokenizer)` of them.
     """
 
-    def __init__(self, kind: str, units: list[str], model: bytes | None = None) -> None:
+    def __init__(
+        self,
+        kind: str,
+        units: list[str],
+        model: bytes | None = None,
+        pronunciations: Pronunciations | None = None,
+    ) -> None:
         self.kind = kind
         self.tokens = [BLANK, UNK, *units, SOS_EOS]
         self._ids = {unit: number for number, unit in enumerate(units, start=2)}
         self._model = model
+        self._pronunciations = pronunciations
+        self._said: dict[tuple[str, ...], str] = {}  # words by their phones; of those that sound alike the first
+        for word, spoken in (pronunciations or {}).items():
+            for phones in spoken:
+                self._said.setdefault(phones, word)
         self._pieces = None
         if model is not None:
             from sentencepiece import SentencePieceProcessor
@@ -61,7 +75,7 @@ class Tokenizer:
         """Ids of `text`, without <sos/eos>.
 
         Raises:
-            InputError: empty text, or a character or word that the tokenizer has never seen.
+            InputError: empty text, or a character or word that the tokenizer has never seen or cannot pronounce.
         """
         units = self._split(text)
         if not units:
@@ -75,12 +89,24 @@ class Tokenizer:
             )
         return [self._ids[unit] for unit in units]
 
+    def spellings(self, word: str) -> list[list[int]]:
+        """The ids of each way to spell or, by phones, to pronounce a word. Raises InputError as `encode` does."""
+        if self.kind != "phone" or word not in self._pronunciations:
+            return [self.encode(word)]
+        return [[self._ids[unit] for unit in _begun(phones)] for phones in self._pronunciations[word]]
+
     def decode(self, ids: Iterable[int]) -> str:
-        """Text of token ids; <blank> and <sos/eos> are left out."""
+        """Text of token ids; <blank> and <sos/eos> are left out.
+
+        Phones that no word of the dictionary has stand between slashes; of words that sound alike the first is taken.
+        """
         silent = (0, len(self.tokens) - 1)
         units = [self.tokens[i] for i in map(int, ids) if i not in silent]
         if self._pieces is not None:
-            return "".join(units).replace("▁", " ").strip()
+            return "".join(units).replace(BEGIN, " ").strip()
+        if self.kind == "phone":
+            spoken = "\n".join(units).replace(BEGIN, " ").split(" ")  # phones of a word, a line each
+            return " ".join(self._word(tuple(phones.split())) for phones in spoken if phones.split())
         if self.kind == "char":
             return "".join(units).replace(SPACE, " ").strip()
         return " ".join(units)
@@ -96,9 +122,12 @@ class Tokenizer:
                 begins = position
         return spans
 
+    def _word(self, phones: tuple[str, ...]) -> str:
+        return self._said.get(phones, f"/{''.join(phones)}/")
+
     def _ends_word(self, token: int, following: int) -> bool:
-        if self._pieces is not None:
-            return self.tokens[following].startswith("▁") and self.tokens[token] != "▁"
+        if self.kind in ("phone", "unigram", "bpe"):
+            return self.tokens[following].startswith(BEGIN) and self.tokens[token] != BEGIN
         return self.kind == "word" or SPACE in (self.tokens[token], self.tokens[following])
 
     def save(self, path: str | Path) -> None:
@@ -106,6 +135,8 @@ class Tokenizer:
         content = self._model
         if content is None:
             listed = {"kind": self.kind, "tokens": self.tokens}
+            if self._pronunciations is not None:
+                listed["pronunciations"] = self._pronunciations
             content = (json.dumps(listed, ensure_ascii=False, indent=1) + "\n").encode()
         with atomic_path(path) as partial:
             partial.write_bytes(content)
@@ -113,20 +144,36 @@ class Tokenizer:
     def _split(self, text: str) -> list[str]:
         if self._pieces is not None:
             return self._pieces.encode(text, out_type=str)
+        if self.kind == "phone":
+            words = text.split()
+            unknown = sorted({word for word in words if word not in self._pronunciations})
+            if unknown:
+                raise InputError(
+                    f"words without a pronunciation: {', '.join(map(repr, unknown))} in {text!r}; add them to the "
+                    "dictionary and make the tokenizer again."
+                )
+            return [unit for word in words for unit in _begun(self._pronunciations[word][0])]
         return _split(text, self.kind)
 
 
-def train_tokenizer(texts: Iterable[str], kind: str, vocab_size: int | None = None) -> Tokenizer:
+def train_tokenizer(
+    texts: Iterable[str],
+    kind: str,
+    vocab_size: int | None = None,
+    pronunciations: Pronunciations | None = None,
+) -> Tokenizer:
     """Make a tokenizer of the training transcripts; the same texts give the same tokenizer, byte for byte.
 
     Args:
         texts: transcripts, normalised as they will be used.
-        kind: "char" or "word" (all that occur), "unigram" (Kudo 2018) or "bpe" (Sennrich et al. 2016), both by
-            sentencepiece.
+        kind: "char" or "word" (all that occur), "phone" (all of the dictionary), "unigram" (Kudo 2018) or "bpe"
+            (Sennrich et al. 2016), both by sentencepiece.
         vocab_size: number of tokens, the three special ones included; for "unigram" and "bpe" only.
+        pronunciations: a dictionary that has all words of the texts, and perhaps more; for "phone" only.
 
     Raises:
-        InputError: unknown kind, no text, a vocab_size that is missing, out of place, or not reachable.
+        InputError: unknown kind, no text, a vocab_size or a dictionary that is missing or out of place, a vocab_size
+            that can't be reached, or a word without a pronunciation.
     """
     if kind not in KINDS:
         raise InputError(f"tokenizer kind {kind!r}: expected one of {', '.join(KINDS)}.")
@@ -134,9 +181,19 @@ def train_tokenizer(texts: Iterable[str], kind: str, vocab_size: int | None = No
     texts = [text for text in texts if text]
     if not texts:
         raise InputError("no text to train a tokenizer on: every transcript is empty.")
-    if kind in ("char", "word"):
+    if (kind == "phone") != (pronunciations is not None):
+        raise InputError(
+            "a phone tokenizer needs a pronouncing dictionary, and no other has one: "
+            f"got kind {kind}, {'a' if pronunciations is not None else 'no'} dictionary."
+        )
+    if kind in ("char", "word", "phone"):
         if vocab_size is not None:
             raise InputError(f"a {kind} tokenizer takes every {kind} of the text: leave vocab_size out.")
+        if pronunciations is not None:
+            units = {unit for spoken in pronunciations.values() for phones in spoken for unit in _begun(phones)}
+            tokenizer = Tokenizer(kind, sorted(units), pronunciations=pronunciations)
+            tokenizer.encode(" ".join(texts))  # every word has a pronunciation
+            return tokenizer
         return Tokenizer(kind, sorted({unit for text in texts for unit in _split(text, kind)}))
     if vocab_size is None:
         raise InputError(f"a {kind} tokenizer needs vocab_size, the number of its tokens.")
@@ -157,12 +214,21 @@ def load_tokenizer(path: str | Path) -> Tokenizer:
         if not content.startswith(b"{"):
             return _piece_tokenizer(content)
         listed = json.loads(content)
-        kind, tokens = listed["kind"], listed["tokens"]
+        kind, tokens, spoken = listed["kind"], listed["tokens"], listed.get("pronunciations")
     except (ValueError, KeyError, RuntimeError) as error:
         raise InputError(f"{path}: neither a JSON token list nor a sentencepiece model ({error}).") from error
-    if kind not in ("char", "word") or tokens[:2] != [BLANK, UNK] or tokens[-1] != SOS_EOS:
-        raise InputError(f"{path}: expected kind char or word and tokens {BLANK}, {UNK}, ..., {SOS_EOS}.")
-    return Tokenizer(kind, tokens[2:-1])
+    if kind not in ("char", "word", "phone") or tokens[:2] != [BLANK, UNK] or tokens[-1] != SOS_EOS:
+        raise InputError(f"{path}: expected kind char, word or phone and tokens {BLANK}, {UNK}, ..., {SOS_EOS}.")
+    if (kind == "phone") != (spoken is not None):
+        raise InputError(f"{path}: a tokenizer of phones has pronunciations, and no other has.")
+    if spoken is not None:
+        spoken = {word: [tuple(phones) for phones in each] for word, each in spoken.items()}
+    return Tokenizer(kind, tokens[2:-1], pronunciations=spoken)
+
+
+def _begun(phones: Sequence[str]) -> list[str]:
+    """A word's phones as units: the first is marked."""
+    return [BEGIN + phones[0], *phones[1:]]
 
 
 def _split(text: str, kind: str) -> list[str]:

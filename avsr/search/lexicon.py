@@ -14,10 +14,11 @@ from avsr.data.text import Tokenizer
 from avsr.errors import InputError
 from avsr.lm import NgramModel
 from avsr.models.espnet import BLANK
+from avsr.search.words import Spelled
 
 
 class Lexicon:
-    """A tree of the tokens that spell words.
+    """A tree of the tokens that spell words, each in all its spellings.
 
     From every node lead arcs, each a token, to the nodes after it. Where a word may end, the next one begins with the
     arcs of the node `again`: those of the root, or a blank between words, and then those of the root.
@@ -25,34 +26,35 @@ class Lexicon:
     Attributes:
         first: where the arcs of each node begin; those of node n are first[n] to first[n + 1].
         token, target: of each arc, the token and the node that it leads to.
-        words: the word that is whole at each node, or None.
+        words: those that are whole at each node; several where they are spelled, or sound, alike.
 
     Raises InputError for a word that the tokenizer cannot spell.
     """
 
     def __init__(self, words: Iterable[str], tokenizer: Tokenizer):
         children: list[dict[int, int]] = [{}]
-        self.words: list[str | None] = [None]
+        self.words: list[tuple[str, ...]] = [()]
 
         def grow(node: int, token: int) -> int:
             if token not in children[node]:
                 children[node][token] = len(children)
                 children.append({})
-                self.words.append(None)
+                self.words.append(())
             return children[node][token]
 
-        for word in words:
-            node = 0
-            for token in tokenizer.encode(word):
-                node = grow(node, token)
-            self.words[node] = word
+        for word in dict.fromkeys(words):
+            for spelling in tokenizer.spellings(word):
+                node = 0
+                for token in spelling:
+                    node = grow(node, token)
+                self.words[node] += (word,)
         if len(children) == 1:
             raise InputError("a lexicon needs at least one word")
         self.again = 0
         if tokenizer.space is not None:
             self.again = len(children)
             children.append({tokenizer.space: 0})
-            self.words.append(None)
+            self.words.append(())
         self.first = np.cumsum([0, *(len(arcs) for arcs in children)])
         self.token = np.array([token for arcs in children for token in arcs])
         self.target = np.array([node for arcs in children for node in arcs.values()])
@@ -74,7 +76,7 @@ def read_lexicon(path: str | Path, tokenizer: Tokenizer) -> Lexicon:
 class _Prefix:
     """A token sequence of the search: a node of the tree of all that were looked at."""
 
-    __slots__ = ("parent", "token", "slot", "again", "node", "words", "added", "ending", "children")
+    __slots__ = ("parent", "token", "slot", "again", "node", "words", "added", "last", "ending", "children")
 
     def __init__(self, parent: _Prefix | None, token: int, slot: int, again: bool, node: int):
         self.parent = parent
@@ -83,8 +85,23 @@ class _Prefix:
         self.node = node
         self.words: tuple[str, ...] = ()  # whole ones before this node
         self.added = 0.0  # what they have got from the language model and the bonus
-        self.ending: float | None = None  # what the word that is whole here will get; None: none is
+        self.last: str | None = None  # the word that is whole here; None: none is
+        self.ending: float | None = None  # what it will get
         self.children: dict[int, _Prefix] = {}
+
+    def tokens(self) -> list[int]:
+        found, prefix = [], self
+        while prefix.parent is not None:
+            found.append(prefix.token)
+            prefix = prefix.parent
+        return found[::-1]
+
+    def before_word(self) -> list[int]:
+        """The tokens of the whole words before the one that it is in."""
+        prefix = self
+        while prefix.parent is not None and not prefix.again:
+            prefix = prefix.parent
+        return [] if prefix.parent is None else prefix.parent.tokens()
 
 
 def lexicon_search(
@@ -96,8 +113,11 @@ def lexicon_search(
     lm_weight: float = 0.0,
     word_bonus: float = 0.0,
     n_best: int = 1,
-) -> list[tuple[list[str], float]]:
-    """Find the word sequences of the highest score: log of the sum over all CTC paths that spell them, and additions.
+) -> list[Spelled]:
+    """Find the spellings of the highest score: log of the sum over all CTC paths of their tokens, and additions.
+
+    Of words that are spelled alike the likeliest after those before is taken; without a language model the first of
+    the list.
 
     Args:
         log_probs: (T, V) of one utterance.
@@ -105,7 +125,8 @@ def lexicon_search(
         word_bonus: added for each word.
 
     Returns:
-        Words and score, best first. Where a narrow beam ends inside a word, that word is left out.
+        Best first; the same words may come in several spellings. Where a narrow beam ends inside a word, that word is
+        left out.
     """
     log_probs = np.asarray(log_probs, dtype=np.float64)
 
@@ -121,10 +142,12 @@ def lexicon_search(
             prefix = parent.children[token] = _Prefix(parent, token, slot, again, node)
             prefix.words, prefix.added = parent.words, parent.added
             if again:
-                prefix.words += (lexicon.words[parent.node],)
+                prefix.words += (parent.last,)
                 prefix.added += parent.ending
-            if lexicon.words[node] is not None:
-                prefix.ending = of_word(prefix.words, lexicon.words[node])
+            if lexicon.words[node]:
+                scores = [of_word(prefix.words, word) for word in lexicon.words[node]]
+                prefix.ending = max(scores)
+                prefix.last = lexicon.words[node][scores.index(prefix.ending)]
         return prefix
 
     beam = [_Prefix(None, BLANK, 0, False, 0)]
@@ -169,13 +192,14 @@ def lexicon_search(
             child(beam[source[position]], int(arcs[position]), bool(row[position] >= len(place))) for position in fresh
         ]
 
-    found: list[tuple[list[str], float]] = []
+    found: list[Spelled] = []
     for prefix, score in zip(beam, np.logaddexp(blank, token) + [prefix.added for prefix in beam], strict=True):
         if prefix.parent is None or prefix.ending is not None:
-            words = list(prefix.words) + ([] if prefix.parent is None else [lexicon.words[prefix.node]])
+            words = list(prefix.words) + ([] if prefix.parent is None else [prefix.last])
             end = 0.0 if lm is None else lm_weight * lm.log_prob(lm.END, tuple(words))
-            found.append((words, float(score + (prefix.ending or 0.0) + end)))
+            found.append(Spelled(words, prefix.tokens(), float(score + (prefix.ending or 0.0) + end)))
     if not found:
         best = int(np.argmax(np.logaddexp(blank, token)))
-        found = [(list(beam[best].words), float(np.logaddexp(blank, token)[best] + beam[best].added))]
-    return sorted(found, key=lambda one: -one[1])[:n_best]
+        words, score = list(beam[best].words), float(np.logaddexp(blank, token)[best] + beam[best].added)
+        found = [Spelled(words, beam[best].before_word(), score)]
+    return sorted(found, key=lambda one: -one.score)[:n_best]

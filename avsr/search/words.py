@@ -5,7 +5,6 @@ Letters: T encoder frames, U tokens, V vocabulary.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -18,6 +17,15 @@ from avsr.models.espnet import BLANK
 
 
 @dataclass(frozen=True)
+class Spelled:
+    """A text that was found: its words, the tokens that spell them, and the log score of both."""
+
+    words: list[str]
+    tokens: list[int]
+    score: float
+
+
+@dataclass(frozen=True)
 class Word:
     """A word of a hypothesis."""
 
@@ -27,8 +35,8 @@ class Word:
     confidence: float  # 0 to 1
 
 
-def align_words(log_probs: Tensor, tokens: Sequence[int], tokenizer: Tokenizer) -> list[Word]:
-    """Times and confidences of the words that `tokens` spell.
+def align_words(log_probs: Tensor, text: Spelled, tokenizer: Tokenizer) -> list[Word]:
+    """Times and confidences of a text's words.
 
     Times are those of the most probable CTC path that emits the tokens (Kürzinger et al., 2020): the frames where CTC
     says them, often one or two inside the word. An encoder that attends to the whole utterance lets CTC say a word
@@ -39,24 +47,23 @@ def align_words(log_probs: Tensor, tokens: Sequence[int], tokenizer: Tokenizer) 
 
     Args:
         log_probs: (T, V) of CTC for one utterance, on the CPU.
-        tokens: U ids, without <blank> and <sos/eos>.
+        text: with U tokens, without <blank> and <sos/eos>.
     """
-    spans = tokenizer.word_spans(tokens)
-    texts = [tokenizer.decode(tokens[span.start : span.stop]) for span in spans]
+    tokens, spans = text.tokens, tokenizer.word_spans(text.tokens)
     if not spans:
         return []
     repeats = sum(token == following for token, following in zip(tokens, tokens[1:], strict=False))
     if len(tokens) + repeats > len(log_probs):
-        each_s = len(log_probs) / FPS / len(texts)
-        return [Word(text, i * each_s, (i + 1) * each_s, 0.0) for i, text in enumerate(texts)]
+        each_s = len(log_probs) / FPS / len(text.words)
+        return [Word(word, i * each_s, (i + 1) * each_s, 0.0) for i, word in enumerate(text.words)]
     path, scores = forced_align(log_probs[None], torch.tensor([list(tokens)], dtype=torch.int32), blank=BLANK)
     said = merge_tokens(path[0], scores[0].exp(), blank=BLANK)  # U spans of frames
     return [
         Word(
-            text,
+            word,
             said[span.start].start / FPS,
             said[span.stop - 1].end / FPS,
             sum(said[position].score for position in span) / len(span),
         )
-        for text, span in zip(texts, spans, strict=True)
+        for word, span in zip(text.words, spans, strict=True)
     ]

@@ -61,7 +61,7 @@ def measure(
     encoded = {size: [model.encode(batch) for batch in cut[size]] for size in cut}
 
     def decode(size: int, config: DecodeConfig) -> list[list[int]]:
-        return [found[0][0] for batch in encoded[size] for found in search(model, *batch, config)]
+        return [found[0].tokens for batch in encoded[size] for found in search(model, *batch, config)]
 
     most = max(batches)
     ways: dict[tuple[str, int], Callable[[], list]] = {

@@ -4,11 +4,11 @@ import json
 
 import pytest
 
-from avsr.data.alignment import write_alignment
+from avsr.data.alignment import words_as_phones, write_alignment
 from avsr.data.manifest import write_manifest
 from avsr.errors import InputError
 from benchmarks import visemes
-from benchmarks.visemes import VISEME_OF, VisemeLexicon, confusion_matrix, viseme_score, visemes_of, words_of
+from benchmarks.visemes import VISEME_OF, VisemeLexicon, confusion_matrix, viseme_score, visemes_of
 from talking3d.corpus.tts import Synthesizer
 from talking3d.corpus.visemes import CONSONANTS, VOWELS
 
@@ -68,8 +68,8 @@ def test_phones_look_as_in_pollys_table(phones, expected):
 
 def test_phones_belong_to_the_word_around_their_middle():
     alignment = {"words": [(0.0, 0.2, "a"), (0.21, 0.4, "be")], "phones": [(0.0, 0.22, "ɐ"), (0.22, 0.4, "b")]}
-    assert words_of(alignment) == [("a", ("ɐ",)), ("be", ("b",))]
-    assert words_of({"words": [(0.0, 0.2, "a")]}) == [("a", ())]
+    assert words_as_phones(alignment) == [("a", ("ɐ",)), ("be", ("b",))]
+    assert words_as_phones({"words": [(0.0, 0.2, "a")]}) == [("a", ())]
 
 
 def test_a_word_has_its_most_frequent_pronunciation(rows, no_engine):

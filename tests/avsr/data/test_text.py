@@ -11,7 +11,8 @@ TEXTS = [
     for colour in ("blue", "green", "red", "white")
     for letter, digit, adverb in (("f", "two", "please"), ("q", "nine", "again"), ("i'll", "zero", "soon"))
 ]
-KINDS = [("char", None), ("word", None), ("unigram", 32), ("bpe", 40)]
+SPOKEN = {word: [tuple(word), ("x", *word)] for text in TEXTS for word in text.split()}
+KINDS = [("char", None), ("word", None), ("phone", None, SPOKEN), ("unigram", 32), ("bpe", 40)]
 
 
 @pytest.fixture(scope="module", params=KINDS, ids=lambda p: p[0])
@@ -44,7 +45,8 @@ def test_one_file_keeps_everything(tokenizer, tmp_path):
 
 
 def test_unseen_is_an_error_that_names_it(tokenizer):
-    with pytest.raises(InputError, match=r"outside the tokenizer: .*'.*X.*' in 'bin X'"):
+    what = "words without a pronunciation" if tokenizer.kind == "phone" else "outside the tokenizer"
+    with pytest.raises(InputError, match=rf"{what}: .*'.*X.*' in 'bin X'"):
         tokenizer.encode("bin X")
 
 
@@ -82,7 +84,7 @@ def test_characters_spell_blanks_as_espnet_does():
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ((TEXTS, "syllable"), "kind 'syllable': expected one of char, word, unigram, bpe"),
+        ((TEXTS, "syllable"), "kind 'syllable': expected one of char, word, phone, unigram, bpe"),
         (([" "], "char"), "every transcript is empty"),
         ((TEXTS, "char", 30), "leave vocab_size out"),
         ((TEXTS, "bpe"), "needs vocab_size"),
@@ -121,3 +123,30 @@ def test_missing_tokenizer(tmp_path):
 def test_normalize_text(text, expected):
     assert normalize_text(text) == expected
     assert normalize_text(expected) == expected
+
+
+def test_phones_mark_where_a_word_begins_and_come_back_as_words():
+    spoken = {"no": [("n", "oʊ")], "know": [("n", "oʊ")], "the": [("ð", "ə"), ("ð", "i")]}
+    tokenizer = train_tokenizer(["the know no"], "phone", pronunciations=spoken)
+    assert tokenizer.tokens[2:-1] == ["i", "oʊ", "ə", "▁n", "▁ð"]
+    assert [tokenizer.tokens[token] for token in tokenizer.encode("the know")] == ["▁ð", "ə", "▁n", "oʊ"]
+    assert tokenizer.spellings("the") == [[6, 4], [6, 2]]
+    assert tokenizer.decode([6, 2, 5, 3]) == "the no"  # of those that sound alike the dictionary's first
+    assert tokenizer.decode([2, 5, 4, 6, 2]) == "/i/ /nə/ the"  # what no word sounds like
+    assert tokenizer.word_spans([2, 5, 4, 6, 2]) == [range(0, 1), range(1, 3), range(3, 5)]
+
+
+def test_a_dictionary_is_for_phones_and_has_all_words():
+    with pytest.raises(InputError, match="a phone tokenizer needs a pronouncing dictionary.*got kind phone, no"):
+        train_tokenizer(TEXTS, "phone")
+    with pytest.raises(InputError, match="no other has one: got kind word, a dictionary"):
+        train_tokenizer(TEXTS, "word", pronunciations=SPOKEN)
+    with pytest.raises(InputError, match="words without a pronunciation: 'sun' in .*add them to the dict"):
+        train_tokenizer([*TEXTS, "sun"], "phone", pronunciations=SPOKEN)
+
+
+def test_a_phone_tokenizer_without_pronunciations_is_refused(tmp_path):
+    path = tmp_path / "tokenizer.model"
+    path.write_text('{"kind": "phone", "tokens": ["<blank>", "<unk>", "▁a", "<sos/eos>"]}')
+    with pytest.raises(InputError, match="tokenizer.model: a tokenizer of phones has pronunciations"):
+        load_tokenizer(path)

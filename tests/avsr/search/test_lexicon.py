@@ -8,7 +8,7 @@ import pytest
 import torch
 from brute_force import all_texts
 
-from avsr.data.text import train_tokenizer
+from avsr.data.text import KINDS, train_tokenizer
 from avsr.errors import InputError
 from avsr.lm import train_ngram
 from avsr.search.lexicon import Lexicon, lexicon_search, read_lexicon
@@ -17,8 +17,12 @@ WORDS = ["a", "ab", "ba", "abb"]
 LM = train_ngram([["a", "ab"], ["ba"], ["ab", "a", "a"], ["abb", "ba"]], 3)
 
 
+PRONUNCIATIONS = {"a": [("x",)], "ab": [("x", "y")], "ba": [("y", "x")], "abb": [("x", "y", "y")]}
+
+
 def tokenizer_of(kind: str):
-    return train_tokenizer(["a ab ba abb", "ba ab"], kind, vocab_size=7 if kind in ("unigram", "bpe") else None)
+    vocab_size = 7 if kind in ("unigram", "bpe") else None
+    return train_tokenizer(["a ab ba abb", "ba ab"], kind, vocab_size, PRONUNCIATIONS if kind == "phone" else None)
 
 
 def exact_scores(log_probs, tokenizer, most_words: int, extra) -> dict[tuple[str, ...], float]:
@@ -32,7 +36,7 @@ def exact_scores(log_probs, tokenizer, most_words: int, extra) -> dict[tuple[str
     return scores
 
 
-@pytest.mark.parametrize("kind", ["char", "word", "unigram", "bpe"])
+@pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("with_lm", [False, True])
 def test_a_wide_beam_finds_the_best_of_all_word_sequences(kind, with_lm):
     tokenizer = tokenizer_of(kind)
@@ -49,10 +53,11 @@ def test_a_wide_beam_finds_the_best_of_all_word_sequences(kind, with_lm):
         log_probs = logits - np.log(np.exp(logits).sum(1, keepdims=True))
         wanted = exact_scores(log_probs, tokenizer, 5, extra)
         found = lexicon_search(log_probs, Lexicon(WORDS, tokenizer), beam_size=3000, n_best=2000, **settings)
-        assert {tuple(words): score for words, score in found} == pytest.approx(wanted, abs=1e-6)
-        assert len(found) > 3 and [score for _, score in found] == sorted((s for _, s in found), reverse=True)
+        assert {tuple(one.words): one.score for one in found} == pytest.approx(wanted, abs=1e-6)
+        assert all(one.tokens == tokenizer.encode(" ".join(one.words)) for one in found if one.words)
+        assert len(found) > 3 and [one.score for one in found] == sorted((one.score for one in found), reverse=True)
         narrow = lexicon_search(log_probs, Lexicon(WORDS, tokenizer), beam_size=12, **settings)
-        assert narrow[0][1] <= found[0][1] + 1e-9
+        assert narrow[0].score <= found[0].score + 1e-9
 
 
 def test_only_words_of_the_list_come_out_and_a_model_of_words_chooses():
@@ -65,7 +70,7 @@ def test_only_words_of_the_list_come_out_and_a_model_of_words_chooses():
     log_probs = np.log(probs / probs.sum(1, keepdims=True))
 
     def best(words, **settings):
-        return lexicon_search(log_probs, Lexicon(words, tokenizer), beam_size=24, **settings)[0][0]
+        return lexicon_search(log_probs, Lexicon(words, tokenizer), beam_size=24, **settings)[0].words
 
     assert best(["set", "rod", "now", "red"]) == ["set", "rod", "now"]
     assert best(["set", "now", "red"]) == ["set", "red", "now"]
@@ -77,8 +82,28 @@ def test_a_beam_that_ends_inside_a_word_leaves_it_out():
     tokenizer = train_tokenizer(["ab"], "char")
     probs = np.full((2, len(tokenizer)), 1e-6)
     probs[0, tokenizer.encode("a")], probs[1, 0] = 1.0, 1.0
-    ((words, score),) = lexicon_search(np.log(probs), Lexicon(["ab"], tokenizer), beam_size=1)
-    assert words == [] and score == pytest.approx(0.0, abs=1e-4)
+    (found,) = lexicon_search(np.log(probs), Lexicon(["ab"], tokenizer), beam_size=1)
+    assert found.words == found.tokens == [] and found.score == pytest.approx(0.0, abs=1e-4)
+
+
+def test_every_pronunciation_counts_and_the_model_of_words_tells_those_apart_that_sound_alike():
+    spoken = {"the": [("ð", "ə"), ("ð", "i")], "their": [("ð", "e")], "there": [("ð", "e")]}
+    tokenizer = train_tokenizer(["the there their"], "phone", None, spoken)
+
+    def heard(*words_phones, **settings):
+        units = [unit for phones in words_phones for unit in ("▁" + phones[0], *phones[1:])]
+        probs = np.full((2 * len(units), len(tokenizer)), 1e-4)
+        for index, unit in enumerate(units):
+            probs[2 * index, tokenizer.tokens.index(unit)] = probs[2 * index + 1, 0] = 0.9
+        log_probs = np.log(probs / probs.sum(1, keepdims=True))
+        return lexicon_search(log_probs, Lexicon(["their", "there", "the"], tokenizer), beam_size=24, **settings)[0]
+
+    assert heard("ðə").words == heard("ði").words == ["the"]
+    assert heard("ði").tokens == tokenizer.spellings("the")[1]
+    assert heard("ði", "ðe").words == ["the", "their"]
+    lm = train_ngram([["the", "there"], ["their"]], 2)
+    assert heard("ði", "ðe", lm=lm, lm_weight=1.0).words == ["the", "there"]
+    assert heard("ðe", lm=lm, lm_weight=1.0).words == ["their"]
 
 
 def test_lists_that_cannot_be_used_are_refused(tmp_path):
@@ -93,4 +118,4 @@ def test_lists_that_cannot_be_used_are_refused(tmp_path):
     with pytest.raises(InputError, match=r"words.txt: characters outside the tokenizer: 'c' in 'ac'"):
         read_lexicon(path, tokenizer)
     path.write_text("ab\n\nba\n")
-    assert [word for word in read_lexicon(path, tokenizer).words if word is not None] == ["ab", "ba"]
+    assert [words for words in read_lexicon(path, tokenizer).words if words] == [("ab",), ("ba",)]

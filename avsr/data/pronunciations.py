@@ -1,0 +1,42 @@
+"""Pronouncing dictionaries: Kaldi's `lexicon.txt` and CMUdict's form of it, one pronunciation a line.
+
+bin  b ɪ n
+the  ð ə
+the  ð iː
+"""
+
+from pathlib import Path
+
+from avsr.errors import InputError
+from avsr.files import write_text
+
+Pronunciations = dict[str, list[tuple[str, ...]]]  # of each word one or more, each of at least one phone
+
+
+def read_pronunciations(path: str | Path) -> Pronunciations:
+    """Read a dictionary. Words are lower-cased; CMUdict's numbers of variants (`THE(2)`) and comments (`;;;`) go.
+
+    Raises InputError: no such file, no words, a line without phones, or a phone that begins with ▁ (a mark of ours).
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise InputError(f"{path}: no such pronouncing dictionary; expected a text file, `word phone phone ...` a line")
+    found: Pronunciations = {}
+    for number, line in enumerate(path.read_text(encoding="utf-8").split("\n"), start=1):
+        if not line.strip() or line.startswith(";;;"):
+            continue
+        word, *phones = line.split()
+        if not phones or any(phone.startswith("▁") for phone in phones):
+            raise InputError(f"{path}, line {number}: expected a word and its phones, none with ▁, found {line!r}")
+        variants = found.setdefault(word.partition("(")[0].lower(), [])
+        if tuple(phones) not in variants:
+            variants.append(tuple(phones))
+    if not found:
+        raise InputError(f"{path}: a pronouncing dictionary without words")
+    return found
+
+
+def write_pronunciations(path: str | Path, pronunciations: Pronunciations) -> None:
+    """Write a dictionary, whole or not at all, words in the order of the alphabet."""
+    lines = [" ".join((word, *phones)) for word in sorted(pronunciations) for phones in pronunciations[word]]
+    write_text(path, "\n".join([*lines, ""]))
