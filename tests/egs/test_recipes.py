@@ -11,8 +11,12 @@ from pathlib import Path
 
 import pytest
 
+from avsr.data.alignment import write_alignment
+from avsr.data.manifest import write_manifest
+from avsr.data.pronunciations import read_pronunciations
 from avsr.errors import InputError
 from avsr.lm import load_ngram
+from talking3d.corpus.sentences import open_vocabulary
 
 ROOT = Path(__file__).resolve().parents[2]
 RECIPES = ["mini", "grid"]
@@ -221,6 +225,32 @@ def test_open_dry_run_counts_what_is_new_apart(tmp_path):
     assert "--lexicon" not in free and "--lexicon" in words and "--lm " in lm
     (texts,) = (line for line in lines if "avsr lm" in line)
     assert "open_train" in texts.split("--valid")[0] and "open_test" not in texts
+    (spoken,) = (line for line in lines if "local/lexicon.py" in line)
+    (units,) = (line for line in lines if "avsr tokenizer" in line)
+    assert "open_test" not in spoken + units and "--kind phone" in units
+    assert spoken.split("--out")[1].strip() == units.split("--lexicon")[1].split()[0]
+    starts = [re.search(r"init=\\\[(\S+?)\\\]", line)[1] for line in trained]
+    began = sorted(Path(start).parts[-3:-1] for start in starts[:2])
+    assert began == [("default", "recognizer_a"), ("default", "recognizer_v")]
+    assert starts[2].count("/default/open/recognizer_") == 2
+
+
+def test_the_dictionary_of_open_words_has_what_was_said_and_what_training_lacks(tmp_path):
+    said = {"the": ["ð ə"] * 30 + ["ð ɪ"], "hammer": ["h æ m ɚ", "h æ m ɚ ɹ", "h æ m ɚ"]}
+    rows, phones = [], [(word, form.split()) for word, forms in said.items() for form in forms]
+    for index, (word, spoken) in enumerate(phones):
+        intervals = [(0.1 * number, 0.1 * (number + 1), phone) for number, phone in enumerate(spoken)]
+        write_alignment(tmp_path / f"{index}.json", [(0.0, 0.1 * len(spoken), word)], intervals)
+        rows.append({"utt_id": f"u{index}", "speaker": "s", "text": word, "audio": str(tmp_path / f"{index}.wav"),
+                     "duration_s": 1.0, "alignment": str(tmp_path / f"{index}.json")})  # fmt: skip
+    write_manifest(tmp_path / "manifest.jsonl", rows)
+    script = [sys.executable, ROOT / "egs/mini/local/lexicon.py", tmp_path / "manifest.jsonl"]
+    outs = ["--words", tmp_path / "words.txt", "--out", tmp_path / "lexicon.txt"]
+    subprocess.run([*script, *outs], check=True, capture_output=True)
+    spoken = read_pronunciations(tmp_path / "lexicon.txt")
+    assert spoken["the"] == [("ð", "ə")] and spoken["hammer"] == [("h", "æ", "m", "ɚ"), ("h", "æ", "m", "ɚ", "ɹ")]
+    assert spoken["jigsaw"] == [("dʒ", "ɪ", "ɡ", "s", "ɔː")]  # which training lacks
+    assert set((tmp_path / "words.txt").read_text().split()) == set(spoken) == set.union(*open_vocabulary())
 
 
 def test_fusion_dry_run_changes_the_meeting_alone(tmp_path):
