@@ -105,8 +105,7 @@ class Tokenizer:
         if self._pieces is not None:
             return "".join(units).replace(BEGIN, " ").strip()
         if self.kind == "phone":
-            spoken = "\n".join(units).replace(BEGIN, " ").split(" ")  # phones of a word, a line each
-            return " ".join(self._word(tuple(phones.split())) for phones in spoken if phones.split())
+            return " ".join(self._word(tuple(phones.split())) for phones in " ".join(units).split(BEGIN) if phones)
         if self.kind == "char":
             return "".join(units).replace(SPACE, " ").strip()
         return " ".join(units)
