@@ -25,7 +25,8 @@ recipe_paths() {
 
 stage_data() {
   [ -n "$grid" ] || fail "where is GRID? give --grid DIR (s*/*.mpg and alignments/s*/*.align), or set grid in db.sh"
-  run python "$recipe/local/data.py" "$grid" --split "$recipe/conf/split.tsv" --preset "$preset" --out "$data/source"
+  run python "$recipe/local/data.py" "$grid" --split "$recipe/conf/split.tsv" --lexicon "$recipe/conf/lexicon.txt" \
+    --preset "$preset" --out "$data/source"
   local set
   for set in train valid test; do
     run avsr prepare "$data/source/$set.jsonl" --out "$data/$set" --nj "$nj"

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from avsr.data.alignment import write_alignment
+from avsr.data.alignment import read_alignment, write_alignment
 from avsr.data.manifest import write_manifest
 from avsr.data.pronunciations import read_pronunciations
 from avsr.errors import InputError
@@ -151,12 +151,15 @@ def test_grid_layout_becomes_rows_and_drops_are_named(tmp_path):
         (tmp_path / name).touch()
     (tmp_path / "alignments/s1").mkdir(parents=True)
     (tmp_path / "alignments/s1/bbaf2n.align").write_text("0 23750 sil\n23750 29500 bin\n29500 74500 sil\n")
-    rows, dropped = data.collect(tmp_path, {"s1_bbaf2n": "test"}, tmp_path / "out")
+    spoken = read_pronunciations(ROOT / "egs/grid/conf/lexicon.txt")
+    rows, dropped = data.collect(tmp_path, {"s1_bbaf2n": "test"}, spoken, tmp_path / "out")
     (row,) = rows["test"]
     assert (row["utt_id"], row["text"], row["duration_s"]) == ("s1_bbaf2n", "bin", 1.18)
+    phones = read_alignment(row["alignment"])["phones"]
+    assert [phone for _, _, phone in phones] == ["b", "ɪ", "n"] and (phones[0][0], phones[-1][1]) == (0.95, 1.18)
     assert [drop["utt_id"] for drop in dropped] == ["s1_lwbf3s"]
     with pytest.raises(InputError, match=r"no s\*/\*\.mpg; expected GRID's published layout"):
-        data.collect(tmp_path / "out", {}, tmp_path / "out")
+        data.collect(tmp_path / "out", {}, spoken, tmp_path / "out")
     (tmp_path / "split.tsv").write_text("s1_bbaf2n\ttraining\n")
     with pytest.raises(InputError, match=r"split\.tsv:1: expected 'utt_id<TAB>train\|valid\|test'"):
         data.read_split(tmp_path / "split.tsv")
@@ -297,6 +300,7 @@ def test_grids_grammar_leads_from_slot_to_slot(tmp_path):
     grammar = grid_local("grammar")
     slots = [line.split() for line in (ROOT / "egs/grid/conf/grammar.txt").read_text().splitlines()]
     assert [len(words) for words in slots] == [4, 4, 4, 25, 10, 4]
+    assert set(read_pronunciations(ROOT / "egs/grid/conf/lexicon.txt")) == {word for words in slots for word in words}
     grammar.grammar_model(slots).save(tmp_path / "grammar.arpa")
     model = load_ngram(tmp_path / "grammar.arpa")
     words = ["place", "red", "at", "g", "nine", "now"]

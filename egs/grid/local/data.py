@@ -1,7 +1,8 @@
 """GRID's published layout to source manifests: DIR/s*/*.mpg and DIR/alignments/s*/*.align.
 
 The split is `conf/split.tsv` (utterance, subset). A clip that it doesn't list goes by the rule that made it: the first
-eight hex digits of sha1(utterance id) modulo 850; below 700 train, below 750 valid, else test.
+eight hex digits of sha1(utterance id) modulo 850; below 700 train, below 750 valid, else test. GRID says when each word
+sounds; its phones, by the dictionary `conf/lexicon.txt`, are spread over the word.
 """
 
 import argparse
@@ -11,6 +12,7 @@ from pathlib import Path
 
 from avsr.data.alignment import read_grid_align, write_alignment
 from avsr.data.manifest import write_manifest
+from avsr.data.pronunciations import Pronunciations, read_pronunciations, spread_phones
 from avsr.errors import InputError, exit_status
 from avsr.files import write_jsonl
 
@@ -37,7 +39,9 @@ def read_split(path: Path) -> dict[str, str]:
     return listed
 
 
-def collect(grid: Path, listed: dict[str, str], out: Path) -> tuple[dict[str, list[dict]], list[dict]]:
+def collect(
+    grid: Path, listed: dict[str, str], spoken: Pronunciations, out: Path
+) -> tuple[dict[str, list[dict]], list[dict]]:
     """Rows of each subset and the clips that can't be used, with the reason; writes each row's alignment JSON."""
     videos = sorted(grid.glob("s*/*.mpg"))
     if not videos:
@@ -49,11 +53,12 @@ def collect(grid: Path, listed: dict[str, str], out: Path) -> tuple[dict[str, li
         align = grid / "alignments" / speaker / f"{video.stem}.align"
         try:
             words = read_grid_align(align)
+            phones = spread_phones(words, spoken)
         except InputError as error:
             dropped.append({"utt_id": utt_id, "reason": str(error)})
             continue
         alignment = out / "alignment" / f"{utt_id}.json"
-        write_alignment(alignment, words)
+        write_alignment(alignment, words, phones)
         rows[subset_of(utt_id, listed)].append(
             {
                 "utt_id": utt_id,
@@ -73,10 +78,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("grid", type=Path)
     parser.add_argument("--split", type=Path, required=True)
+    parser.add_argument("--lexicon", type=Path, required=True)
     parser.add_argument("--preset", choices=("smoke", "default", "full"), default="default")
     parser.add_argument("--out", type=Path, required=True)
     args = parser.parse_args()
-    rows, dropped = collect(args.grid, read_split(args.split), args.out)
+    rows, dropped = collect(args.grid, read_split(args.split), read_pronunciations(args.lexicon), args.out)
     for subset in SUBSETS:
         chosen = rows[subset][: SMOKE_CLIPS[subset]] if args.preset == "smoke" else rows[subset]
         write_manifest(args.out / f"{subset}.jsonl", chosen)

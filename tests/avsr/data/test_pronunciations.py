@@ -2,7 +2,7 @@
 
 import pytest
 
-from avsr.data.pronunciations import read_pronunciations, write_pronunciations
+from avsr.data.pronunciations import read_pronunciations, spread_phones, write_pronunciations
 from avsr.errors import InputError
 
 
@@ -30,3 +30,15 @@ def test_what_is_no_dictionary_is_refused(tmp_path):
         path.write_text(f"bin b i n\n{line}\n")
         with pytest.raises(InputError, match=f"lexicon.txt, line 2: expected a word and its phones.*found {line!r}"):
             read_pronunciations(path)
+
+
+def test_phones_are_spread_over_their_word_and_vowels_are_longer():
+    spoken = {"bin": [("b", "ɪ", "n"), ("x",)], "SO": [("S", "OW1")]}
+    phones = spread_phones([(1.0, 1.7, "bin"), (2.0, 2.5, "SO")], spoken)
+    times = [(1.0, 1.2), (1.2, 1.5), (1.5, 1.7), (2.0, 2.2), (2.2, 2.5)]
+    assert [label for *_, label in phones] == ["b", "ɪ", "n", "S", "OW1"]
+    assert [edge for *interval, _ in phones for edge in interval] == pytest.approx(
+        [edge for pair in times for edge in pair]
+    )
+    with pytest.raises(InputError, match="no pronunciation of 'red': add it"):
+        spread_phones([(0.0, 1.0, "red")], spoken)
