@@ -5,6 +5,7 @@ the  ð ə
 the  ð iː
 """
 
+import re
 from collections.abc import Iterable
 from itertools import pairwise
 from pathlib import Path
@@ -12,31 +13,42 @@ from pathlib import Path
 import numpy as np
 
 from avsr.data.alignment import Interval
+from avsr.data.text import Pronunciations, normalize_text
 from avsr.errors import InputError
 from avsr.files import write_text
 
 VOWELS = frozenset("aeiouyæøœɐɑɒɔɘəɚɛɜɝɞɤɨɪɯɵɶʉʊʌʏᵻAEIOU")  # that a vowel's label begins with: IPA, ARPAbet
 VOWEL_LENGTH = 1.5  # of a consonant; on the embedded corpus phones' borders are 21 ms off so, 27 ms with equal lengths
 
-Pronunciations = dict[str, list[tuple[str, ...]]]  # of each word one or more, each of at least one phone
-
 
 def read_pronunciations(path: str | Path) -> Pronunciations:
-    """Read a dictionary. Words are lower-cased; CMUdict's numbers of variants (`THE(2)`) and comments (`;;;`) go.
+    """Read a dictionary.
 
-    Raises InputError: no such file, no words, a line without phones, or a phone that begins with ▁ (a mark of ours).
+    Words are normalised as texts are; those that are not one word then are left out. Of CMUdict the numbers of variants
+    (`THE(2)`) and comments (`;;;`, ` # …`) go.
+
+    Raises InputError: no such file, no UTF-8, no words, a line without phones, or a phone that begins with ▁ (a mark of
+    ours).
     """
     path = Path(path)
     if not path.is_file():
         raise InputError(f"{path}: no such pronouncing dictionary; expected a text file, `word phone phone ...` a line")
+    try:
+        lines = path.read_text(encoding="utf-8-sig").split("\n")
+    except UnicodeDecodeError as error:
+        raise InputError(f"{path}: not UTF-8 ({error}); convert the pronouncing dictionary") from error
     found: Pronunciations = {}
-    for number, line in enumerate(path.read_text(encoding="utf-8").split("\n"), start=1):
-        if not line.strip() or line.startswith(";;;"):
+    for number, line in enumerate(lines, start=1):
+        said = re.sub(r"(^|\s)#.*|^;;;.*", "", line).split()
+        if not said:
             continue
-        word, *phones = line.split()
+        word, *phones = said
         if not phones or any(phone.startswith("▁") for phone in phones):
             raise InputError(f"{path}, line {number}: expected a word and its phones, none with ▁, found {line!r}")
-        variants = found.setdefault(word.partition("(")[0].lower(), [])
+        word = normalize_text(re.sub(r"\(\d+\)$", "", word))
+        if not word or " " in word:  # CMUdict says punctuation too
+            continue
+        variants = found.setdefault(word, [])
         if tuple(phones) not in variants:
             variants.append(tuple(phones))
     if not found:

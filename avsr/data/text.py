@@ -8,16 +8,17 @@ import io
 import json
 import re
 import unicodedata
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from avsr.data.pronunciations import Pronunciations
 from avsr.errors import InputError
 from avsr.files import atomic_path
 
 BLANK, UNK, SOS_EOS = "<blank>", "<unk>", "<sos/eos>"
 SPACE = "<space>"  # the token of a blank between words, among characters
 BEGIN = "▁"  # before the first piece or phone of a word
+Pronunciations = dict[str, list[tuple[str, ...]]]  # of each word one or more, each of at least one phone
 KINDS = ("char", "word", "phone", "unigram", "bpe")
 
 
@@ -54,9 +55,10 @@ class Tokenizer:
         self._model = model
         self._pronunciations = pronunciations
         self._said: dict[tuple[str, ...], str] = {}  # words by their phones; of those that sound alike the first
-        for word, spoken in (pronunciations or {}).items():
-            for phones in spoken:
-                self._said.setdefault(phones, word)
+        for variant in (slice(0, 1), slice(1, None)):  # but what a word sounds like mostly comes before
+            for word, spoken in (pronunciations or {}).items():
+                for phones in spoken[variant]:
+                    self._said.setdefault(phones, word)
         self._pieces = None
         if model is not None:
             from sentencepiece import SentencePieceProcessor
@@ -148,8 +150,8 @@ class Tokenizer:
             unknown = sorted({word for word in words if word not in self._pronunciations})
             if unknown:
                 raise InputError(
-                    f"words without a pronunciation: {', '.join(map(repr, unknown))} in {text!r}; add them to the "
-                    "dictionary and make the tokenizer again."
+                    f"words without a pronunciation: {', '.join(map(repr, unknown))}; normalise the text as that of "
+                    "training, or add them to the dictionary and make the tokenizer again."
                 )
             return [unit for word in words for unit in _begun(self._pronunciations[word][0])]
         return _split(text, self.kind)
@@ -182,15 +184,18 @@ def train_tokenizer(
         raise InputError("no text to train a tokenizer on: every transcript is empty.")
     if (kind == "phone") != (pronunciations is not None):
         raise InputError(
-            "a phone tokenizer needs a pronouncing dictionary, and no other has one: "
+            "a phone tokenizer needs a pronouncing dictionary (--lexicon), and no other has one: "
             f"got kind {kind}, {'a' if pronunciations is not None else 'no'} dictionary."
         )
     if kind in ("char", "word", "phone"):
         if vocab_size is not None:
-            raise InputError(f"a {kind} tokenizer takes every {kind} of the text: leave vocab_size out.")
+            where = "dictionary" if kind == "phone" else "text"
+            raise InputError(f"a {kind} tokenizer takes every {kind} of the {where}: leave vocab_size out.")
         if pronunciations is not None:
             units = {unit for spoken in pronunciations.values() for phones in spoken for unit in _begun(phones)}
-            tokenizer = Tokenizer(kind, sorted(units), pronunciations=pronunciations)
+            times = Counter(word for text in texts for word in text.split())  # of those that sound alike the commonest
+            words = sorted(pronunciations, key=lambda word: (-times[word], word))
+            tokenizer = Tokenizer(kind, sorted(units), pronunciations={word: pronunciations[word] for word in words})
             tokenizer.encode(" ".join(texts))  # every word has a pronunciation
             return tokenizer
         return Tokenizer(kind, sorted({unit for text in texts for unit in _split(text, kind)}))

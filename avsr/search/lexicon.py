@@ -197,9 +197,9 @@ def lexicon_search(
         if prefix.parent is None or prefix.ending is not None:
             words = list(prefix.words) + ([] if prefix.parent is None else [prefix.last])
             end = 0.0 if lm is None else lm_weight * lm.log_prob(lm.END, tuple(words))
-            found.append(Spelled(words, prefix.tokens(), float(score + (prefix.ending or 0.0) + end)))
+            found.append(Spelled(" ".join(words).split(), prefix.tokens(), float(score + (prefix.ending or 0.0) + end)))
     if not found:
         best = int(np.argmax(np.logaddexp(blank, token)))
         words, score = list(beam[best].words), float(np.logaddexp(blank, token)[best] + beam[best].added)
-        found = [Spelled(words, beam[best].before_word(), score)]
+        found = [Spelled(" ".join(words).split(), beam[best].before_word(), score)]
     return sorted(found, key=lambda one: -one.score)[:n_best]

@@ -15,13 +15,23 @@ def test_kaldis_form_comes_back_as_it_was_written(tmp_path):
 
 def test_cmudicts_variants_and_comments(tmp_path):
     path = tmp_path / "cmudict"
-    path.write_text(";;; comment\nTHE  DH AH0\nTHE(2)  DH IY0\nTHE(3)  DH AH0\n\n'BOUT  B AW1 T\n")
-    assert read_pronunciations(path) == {"the": [("DH", "AH0"), ("DH", "IY0")], "'bout": [("B", "AW1", "T")]}
+    entries = [";;; comment", "THE  DH AH0", "THE(2)  DH IY0", "THE(3)  DH AH0", "", "DON’T  D OW1 N T"]
+    entries += ["(PAREN  P ER EH N", "!EXCLAMATION-POINT  EH K S", "D'ART  D AA R T # foreign french", "# a comment"]
+    path.write_text("\n".join(entries), encoding="utf-8-sig")
+    assert read_pronunciations(path) == {
+        "the": [("DH", "AH0"), ("DH", "IY0")],
+        "don't": [("D", "OW1", "N", "T")],
+        "paren": [("P", "ER", "EH", "N")],
+        "d'art": [("D", "AA", "R", "T")],
+    }
 
 
 def test_what_is_no_dictionary_is_refused(tmp_path):
     path = tmp_path / "lexicon.txt"
     with pytest.raises(InputError, match="no such pronouncing dictionary"):
+        read_pronunciations(path)
+    path.write_bytes("café k".encode("latin-1"))
+    with pytest.raises(InputError, match="lexicon.txt: not UTF-8"):
         read_pronunciations(path)
     path.write_text("\n")
     with pytest.raises(InputError, match="lexicon.txt: a pronouncing dictionary without words"):
