@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from avsr.data.corrupt import CORRUPTIONS
+from avsr.data.text import KINDS as TOKENIZER_KINDS
 from avsr.errors import InputError, exit_status
 from avsr.files import write_text
 
@@ -296,7 +297,7 @@ def build_parser() -> argparse.ArgumentParser:
 
     sub = commands.add_parser("tokenizer", help="a tokenizer from manifests' texts")
     sub.add_argument("manifests", nargs="+", metavar="manifest")
-    sub.add_argument("--kind", choices=("char", "word", "phone", "unigram", "bpe"), required=True)
+    sub.add_argument("--kind", choices=TOKENIZER_KINDS, required=True)
     sub.add_argument("--vocab_size", type=int, help="for unigram and bpe")
     sub.add_argument("--lexicon", help="for phone: a pronouncing dictionary, `word phone phone ...` a line")
     sub.add_argument("--out", required=True)

@@ -1,5 +1,6 @@
 """Training a recogniser, or a language model for it, from a config file: what `avsr train` does."""
 
+import logging
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -13,6 +14,8 @@ from avsr.models.recognizer import Recognizer, RecognizerConfig
 from avsr.models.transformer_lm import TransformerLM, TransformerLMConfig
 from avsr.training.config import keep_config, load_config, read_yaml
 from avsr.training.trainer import FREE_KEYS, Trainer, TrainerConfig
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass
@@ -116,7 +119,10 @@ def init_from(model: Recognizer, checkpoints: list[str]) -> list[str]:
     taken: dict[str, torch.Tensor] = {}
     for checkpoint in checkpoints:
         other = Recognizer.from_pretrained(checkpoint)
-        heads = () if other.tokenizer.tokens == model.tokenizer.tokens else ("ctc.", "decoder.", "frame_head.")
+        heads: tuple[str, ...] = ()
+        if other.tokenizer.tokens != model.tokenizer.tokens:
+            heads = ("ctc.", "decoder.", "frame_head.")
+            logger.warning("init: %s has other tokens than data.tokenizer; its CTC and decoder are left", checkpoint)
         fitting = {
             name: value
             for name, value in other.state_dict().items()

@@ -225,9 +225,17 @@ def load_tokenizer(path: str | Path) -> Tokenizer:
         raise InputError(f"{path}: expected kind char, word or phone and tokens {BLANK}, {UNK}, ..., {SOS_EOS}.")
     if (kind == "phone") != (spoken is not None):
         raise InputError(f"{path}: a tokenizer of phones has pronunciations, and no other has.")
-    if spoken is not None:
+    if spoken is None:
+        return Tokenizer(kind, tokens[2:-1])
+    try:
         spoken = {word: [tuple(phones) for phones in each] for word, each in spoken.items()}
-    return Tokenizer(kind, tokens[2:-1], pronunciations=spoken)
+        tokenizer = Tokenizer(kind, tokens[2:-1], pronunciations=spoken)
+        for word in spoken:
+            tokenizer.spellings(word)
+            tokenizer.encode(word)
+    except (AttributeError, TypeError, IndexError, KeyError, InputError) as error:
+        raise InputError(f"{path}: expected pronunciations {{word: [[phone, ...], ...]}} of its tokens.") from error
+    return tokenizer
 
 
 def _begun(phones: Sequence[str]) -> list[str]:

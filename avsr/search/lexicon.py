@@ -61,14 +61,18 @@ class Lexicon:
 
 
 def read_lexicon(path: str | Path, tokenizer: Tokenizer) -> Lexicon:
-    """Read a word list, one word a line. InputError: no such file, no words, or a word that cannot be spelled."""
+    """Read a word list, one word a line. InputError: no such file, no words, or one that cannot be spelled or said."""
     path = Path(path)
     if not path.is_file():
         raise InputError(f"{path}: no such lexicon; expected a text file with one word a line")
+    words = [line.strip() for line in path.read_text(encoding="utf-8").split("\n") if line.strip()]
+    for word in words:
+        if len(word.split()) > 1:
+            raise InputError(
+                f"{path}: expected one word a line, found {word!r}; how words are pronounced is said to the tokenizer"
+            )
     try:
-        return Lexicon(
-            (line.strip() for line in path.read_text(encoding="utf-8").split("\n") if line.strip()), tokenizer
-        )
+        return Lexicon(words, tokenizer)
     except InputError as error:
         raise InputError(f"{path}: {error}") from error
 
@@ -125,8 +129,7 @@ def lexicon_search(
         word_bonus: added for each word.
 
     Returns:
-        Best first; the same words may come in several spellings. Where a narrow beam ends inside a word, that word is
-        left out.
+        Best first, each text once, in its best spelling. Where a narrow beam ends inside a word, that word is left out.
     """
     log_probs = np.asarray(log_probs, dtype=np.float64)
 
@@ -197,9 +200,12 @@ def lexicon_search(
         if prefix.parent is None or prefix.ending is not None:
             words = list(prefix.words) + ([] if prefix.parent is None else [prefix.last])
             end = 0.0 if lm is None else lm_weight * lm.log_prob(lm.END, tuple(words))
-            found.append(Spelled(" ".join(words).split(), prefix.tokens(), float(score + (prefix.ending or 0.0) + end)))
+            found.append(Spelled(words, prefix.tokens(), float(score + (prefix.ending or 0.0) + end)))
     if not found:
         best = int(np.argmax(np.logaddexp(blank, token)))
         words, score = list(beam[best].words), float(np.logaddexp(blank, token)[best] + beam[best].added)
-        found = [Spelled(" ".join(words).split(), beam[best].before_word(), score)]
-    return sorted(found, key=lambda one: -one.score)[:n_best]
+        found = [Spelled(words, beam[best].before_word(), score)]
+    texts: dict[tuple[str, ...], Spelled] = {}
+    for one in sorted(found, key=lambda one: -one.score):
+        texts.setdefault(tuple(one.words), one)
+    return list(texts.values())[:n_best]

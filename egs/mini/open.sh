@@ -18,14 +18,18 @@ valid_set=open_valid
 test_sets=(open_test)
 noise_kinds=(babble)
 corruptions=()
-joint_training+=(trainer.max_epochs=4)  # of a corpus more than twice run.sh's: as many steps
+epochs=5        # of sound alone and of lips alone, which start from run.sh's; of both streams, which start from these:
+joint_epochs=4  # the corpus is more than twice run.sh's (preset default)
 lm_weight=1     # of the trigram's log probabilities, and a bonus for each word: chosen on open_valid
 word_bonus=2
 
 recipe_paths() {
   closed_exp=$exp
   exp=$exp/open
+  length=() joint_length=()
+  if [ "$preset" = default ]; then length=("trainer.max_epochs=$epochs") joint_length=("trainer.max_epochs=$joint_epochs"); fi
   "$dry_run" || [ -f "$data/open_train/manifest.jsonl" ] || fail "no corpus in $data: run egs/mini/run.sh --preset $preset first"
+  "$dry_run" || [ -f "$closed_exp/recognizer_v/checkpoint/model.safetensors" ] || fail "no recognisers in $closed_exp: run egs/mini/run.sh --preset $preset first"
 }
 
 # The corpus has open_train's motion; its lips are drawn here, each clip in a look of its own.
@@ -40,14 +44,15 @@ stage_tokenizer() {
   tokenize --lexicon "$data/lexicon.txt"
 }
 
-# Those of sound alone and of lips alone have the front ends and encoders of run.sh's, which know few words.
+# Those of sound alone and of lips alone have the front ends and encoders of run.sh's, which know few words; the same
+# for all seeds.
 stage_train() {
   local modality
   for modality in v a; do
-    for_seeds train_recognizer "$modality" "init=[$closed_exp/recognizer_$modality/checkpoint]" trainer.max_epochs=5
+    for_seeds train_recognizer "$modality" "init=[$closed_exp/recognizer_$modality/checkpoint]" "${length[@]}"
   done
   together
-  for_seeds train_joint
+  for_seeds train_joint "${joint_length[@]}"
   together
 }
 

@@ -71,6 +71,18 @@ def test_tokenizer_covers_all_manifests(manifest, tmp_path):
     assert tokenizer.decode(tokenizer.encode("lay red at g one now")) == "lay red at g one now"
 
 
+def test_tokenizer_of_phones_pronounces_by_a_dictionary(manifest, tmp_path, capsys):
+    out, lexicon = tmp_path / "tokenizer.model", tmp_path / "lexicon.txt"
+    words = sorted({word for row in read_manifest(manifest, check_files=False) for word in row["text"].split()})
+    lexicon.write_text("\n".join(f"{word} {' '.join(word)}" for word in words))
+    command = ["tokenizer", str(manifest), "--kind", "phone", "--out", str(out), "--lexicon", str(lexicon)]
+    assert cli.main(command) == 0
+    tokenizer = load_tokenizer(out)
+    assert [tokenizer.tokens[token] for token in tokenizer.encode("red")] == ["▁r", "e", "d"]
+    lexicon.write_text("red r e d")
+    assert cli.main(command) == 2 and "words without a pronunciation" in capsys.readouterr().err
+
+
 def test_lm_is_of_words_or_of_a_tokenizers_tokens(manifest, tmp_path, capsys):
     out, text = tmp_path / "lm.arpa", tmp_path / "more.txt"
     text.write_text("bin red with a one please\n\n")

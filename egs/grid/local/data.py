@@ -51,14 +51,13 @@ def collect(
         speaker = video.parent.name
         utt_id = f"{speaker}_{video.stem}"
         align = grid / "alignments" / speaker / f"{video.stem}.align"
+        alignment = out / "alignment" / f"{utt_id}.json"
         try:
             words = read_grid_align(align)
-            phones = spread_phones(words, spoken)
+            write_alignment(alignment, words, spread_phones(words, spoken))
         except InputError as error:
             dropped.append({"utt_id": utt_id, "reason": str(error)})
             continue
-        alignment = out / "alignment" / f"{utt_id}.json"
-        write_alignment(alignment, words, phones)
         rows[subset_of(utt_id, listed)].append(
             {
                 "utt_id": utt_id,

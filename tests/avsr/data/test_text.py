@@ -155,3 +155,12 @@ def test_a_phone_tokenizer_without_pronunciations_is_refused(tmp_path):
     path.write_text('{"kind": "phone", "tokens": ["<blank>", "<unk>", "▁a", "<sos/eos>"]}')
     with pytest.raises(InputError, match="tokenizer.model: a tokenizer of phones has pronunciations"):
         load_tokenizer(path)
+
+
+@pytest.mark.parametrize("spoken", ['["a"]', '{"a": []}', '{"a": [[]]}', '{"a": [["b"]]}', '{"a": 1}'])
+def test_pronunciations_that_do_not_fit_are_refused(spoken, tmp_path):
+    path = tmp_path / "tokenizer.model"
+    tokens = '["<blank>", "<unk>", "▁a", "<sos/eos>"]'
+    path.write_text(f'{{"kind": "phone", "tokens": {tokens}, "pronunciations": {spoken}}}')
+    with pytest.raises(InputError, match="tokenizer.model: expected pronunciations .word: .* of its tokens"):
+        load_tokenizer(path)

@@ -86,6 +86,19 @@ def test_a_beam_that_ends_inside_a_word_leaves_it_out():
     assert found.words == found.tokens == [] and found.score == pytest.approx(0.0, abs=1e-4)
 
 
+def test_the_n_best_are_different_texts_each_in_its_best_spelling():
+    spoken = {"the": [("ð", "ə"), ("ð", "i"), ("ð", "e")], "a": [("ə",)]}
+    tokenizer = train_tokenizer(["the a"], "phone", None, spoken)
+    probs = np.full((4, len(tokenizer)), 1e-3)
+    probs[0, tokenizer.tokens.index("▁ð")] = probs[1, 0] = probs[3, 0] = 0.9
+    for share, phone in enumerate("ieə", start=1):
+        probs[2, tokenizer.tokens.index(phone)] = 0.1 * share
+    log_probs = np.log(probs / probs.sum(1, keepdims=True))
+    found = lexicon_search(log_probs, Lexicon(spoken, tokenizer), beam_size=60, n_best=3)
+    assert len({tuple(one.words) for one in found}) == 3
+    assert found[0].words == ["the"] and found[0].tokens == tokenizer.spellings("the")[0]
+
+
 def test_every_pronunciation_counts_and_the_model_of_words_tells_those_apart_that_sound_alike():
     spoken = {"the": [("ð", "ə"), ("ð", "i")], "their": [("ð", "e")], "there": [("ð", "e")]}
     tokenizer = train_tokenizer(["the there their"], "phone", None, spoken)
@@ -116,6 +129,9 @@ def test_lists_that_cannot_be_used_are_refused(tmp_path):
         read_lexicon(path, tokenizer)
     path.write_text("ab\nac\n")
     with pytest.raises(InputError, match=r"words.txt: characters outside the tokenizer: 'c' in 'ac'"):
+        read_lexicon(path, tokenizer)
+    path.write_text("ab\nab a b\n")
+    with pytest.raises(InputError, match="words.txt: expected one word a line, found 'ab a b'; how words are pron"):
         read_lexicon(path, tokenizer)
     path.write_text("ab\n\nba\n")
     assert [words for words in read_lexicon(path, tokenizer).words if words] == [("ab",), ("ba",)]
