@@ -12,6 +12,8 @@ for American English; what it lacks is with its nearest neighbour.
 from __future__ import annotations
 
 import argparse
+import contextlib
+import re
 import sys
 from collections import Counter
 from collections.abc import Iterable, Mapping
@@ -72,9 +74,16 @@ class VisemeLexicon:
     def spell(self, text: str) -> str:
         """Visemes of `text`, normalised as for word error, with blanks between.
 
+        IPA between slashes, which a recogniser of phones puts where they spell no word, is taken as it is.
+
         Raises InputError: a word without a pronunciation.
         """
-        words = normalize_text(text).split()
+        words = []
+        for word in text.split():
+            if re.fullmatch("/.+/", word):
+                with contextlib.suppress(InputError):  # phones of another alphabet are letters like others
+                    self._visemes[word] = visemes_of([word])
+            words += [word] if word in self._visemes else normalize_text(word).split()
         self._pronounce({word for word in words if word not in self._visemes})
         return " ".join(viseme for word in words for viseme in self._visemes[word])
 

@@ -81,6 +81,12 @@ def test_a_word_has_its_most_frequent_pronunciation(rows, no_engine):
     assert VisemeLexicon(once).spell("at") == VisemeLexicon(once[::-1]).spell("at") == "O t"
 
 
+def test_phones_that_spell_no_word_are_taken_as_they_are(rows, no_engine):
+    assert VisemeLexicon(rows).spell("bin /fʌp/ at") == "p i t f E p a t"
+    with pytest.raises(InputError, match="no pronunciation of 'b1hn'"):  # no IPA: as a word
+        VisemeLexicon(rows).spell("bin /B1HN/")
+
+
 def test_viseme_error_counts_what_can_be_seen(rows, no_engine):
     lexicon = VisemeLexicon(rows)
     # 3 + 3 visemes; "pin" for "bin" looks the same
