@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Where and how sound and lips meet: audio-visual recognisers of the embedded corpus that differ in nothing else. After
-# egs/mini/run.sh, whose corpus and recognisers it uses; about 15 minutes on 2 cores (preset default).
+# egs/mini/run.sh, whose corpus and recognisers it uses; about 50 minutes on 2 cores (preset default).
 #
 #   egs/mini/fusion.sh [--seeds "0 1 2"] [--stage NAME|N] [--stop_stage NAME|N] [--preset smoke|default|full] ...
 #
