@@ -20,7 +20,7 @@ from avsr.errors import InputError
 from avsr.files import write_jsonl
 from avsr.lm import load_ngram
 from avsr.media.timing import SAMPLE_RATE, frames_of
-from avsr.models.espnet import DecoderSteps
+from avsr.models.decoder_steps import DecoderSteps
 from avsr.models.recognizer import Recognizer
 from avsr.models.transformer_lm import LanguageModelSteps, TransformerLM
 from avsr.search.beam import Scorer, beam_search

@@ -14,8 +14,9 @@ from pathlib import Path
 
 import numpy as np
 
+from avsr.data.arrays import MISMATCH_FRAMES
 from avsr.data.augment import CROP, centre_crop
-from avsr.data.dataset import MISMATCH_FRAMES, UNLABELLED, collate
+from avsr.data.dataset import UNLABELLED, collate
 from avsr.data.prepare import MIN_FOUND, VIDEO_SUFFIXES
 from avsr.decode import DecodeConfig, Hypothesis, decode_batch
 from avsr.errors import InputError

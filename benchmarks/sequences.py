@@ -23,7 +23,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from avsr.data.dataset import MISMATCH_FRAMES
+from avsr.data.arrays import MISMATCH_FRAMES
 from avsr.data.manifest import write_manifest
 from avsr.errors import InputError
 from avsr.files import write_json

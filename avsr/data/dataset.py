@@ -3,7 +3,7 @@
 Shapes: B batch, S samples, T video frames, U tokens.
 """
 
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -13,6 +13,7 @@ from omegaconf import MISSING
 from torch.utils.data import Dataset
 
 from avsr.data.alignment import IGNORE, frame_labels, label_inventory, read_alignment, token_frames
+from avsr.data.arrays import ArrayCache, fit_frames, pad_arrays
 from avsr.data.augment import CROP, AugmentConfig, CorruptAugment, LipAugment, NoiseAugment, centre_crop
 from avsr.data.batching import BucketBatchSampler
 from avsr.data.corrupt import corrupt_lips, corrupt_sound
@@ -24,7 +25,6 @@ from avsr.media.audio import check_waveform, read_audio
 from avsr.media.timing import SAMPLE_RATE, frames_of, samples_of
 from avsr.media.video import read_lips
 
-MISMATCH_FRAMES = 5  # sound and lips may differ in length by this much (0.2 s)
 NO_TOKEN = -1  # padding of token ids
 # the targets of an utterance of which nothing is known, beside its streams
 UNLABELLED = {"tokens": np.zeros(0, np.int64), "frame_labels": np.zeros(0, np.int64)}
@@ -280,23 +280,6 @@ def recognition_data(config: DataConfig, seed: int) -> RecognitionData:
     )
 
 
-class ArrayCache:
-    """Decoded arrays up to a bound. What came first stays: an epoch visits all, so evicting would lose all."""
-
-    def __init__(self, cache_mb: int) -> None:
-        self.room = cache_mb * 2**20
-        self.kept: dict[Hashable, np.ndarray] = {}
-
-    def get(self, key: Hashable, read: Callable[[], np.ndarray]) -> np.ndarray:
-        value = self.kept.get(key)
-        if value is None:
-            value = read()
-            if value.nbytes <= self.room:
-                self.kept[key] = value
-                self.room -= value.nbytes
-        return value
-
-
 class _Talkers(Sequence):
     """The waveforms of `paths`, read when they are asked for."""
 
@@ -337,28 +320,3 @@ def _read_speech(path: str) -> np.ndarray:
     waveform = read_audio(path)
     check_waveform(waveform, path)
     return waveform
-
-
-def fit_frames(lips: np.ndarray, n_frames: int) -> np.ndarray:
-    """Lips (T,96,96) cut, or their last frame repeated, to the length of the sound.
-
-    Raises InputError where they differ by more than `MISMATCH_FRAMES`.
-    """
-    missing = n_frames - len(lips)
-    if abs(missing) > MISMATCH_FRAMES:
-        raise InputError(
-            f"the sound lasts {n_frames} frames and the lips {len(lips)}; they may differ by at most "
-            f"{MISMATCH_FRAMES} (0.2 s). Prepare the clip again, or take it out of the manifest."
-        )
-    if missing > 0:
-        return np.concatenate((lips, np.repeat(lips[-1:], missing, axis=0)))
-    return lips[:n_frames]
-
-
-def pad_arrays(arrays: list[np.ndarray], value: int) -> torch.Tensor:
-    """(B, longest, ...) of arrays (length, ...)."""
-    longest = max(len(array) for array in arrays)
-    padded = np.full((len(arrays), longest, *arrays[0].shape[1:]), value, dtype=arrays[0].dtype)
-    for line, array in zip(padded, arrays, strict=True):
-        line[: len(array)] = array
-    return torch.from_numpy(padded)

@@ -12,8 +12,9 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from avsr.data.arrays import pad_arrays
 from avsr.data.batching import BucketBatchSampler
-from avsr.data.dataset import NO_TOKEN, pad_arrays
+from avsr.data.dataset import NO_TOKEN
 from avsr.data.manifest import read_manifest
 from avsr.data.text import Tokenizer, load_tokenizer
 from avsr.errors import InputError

@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from avsr.data.dataset import fit_frames
+from avsr.data.arrays import fit_frames
 from avsr.data.noise import disturb, noise_hash, read_noise_manifest
 from avsr.errors import InputError
 from avsr.files import atomic_path, write_json, write_text

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from avsr.data.dataset import MISMATCH_FRAMES
+from avsr.data.arrays import MISMATCH_FRAMES
 from avsr.data.manifest import speaker_of
 from avsr.errors import InputError
 from avsr.media.audio import read_audio

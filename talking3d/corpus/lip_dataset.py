@@ -12,8 +12,8 @@ from dataclasses import dataclass, field
 import numpy as np
 import torch
 
+from avsr.data.arrays import ArrayCache, fit_frames, pad_arrays
 from avsr.data.batching import BucketBatchSampler
-from avsr.data.dataset import ArrayCache, fit_frames, pad_arrays
 from avsr.data.manifest import read_manifest
 from avsr.errors import InputError
 from avsr.media.audio import read_audio

@@ -18,8 +18,8 @@ import torch
 from torch.nn.utils.rnn import pad_sequence
 
 from avsr.data.alignment import read_alignment
+from avsr.data.arrays import ArrayCache, fit_frames, pad_arrays
 from avsr.data.batching import BucketBatchSampler
-from avsr.data.dataset import ArrayCache, fit_frames, pad_arrays
 from avsr.data.manifest import read_manifest
 from avsr.errors import InputError
 from avsr.media.audio import read_audio

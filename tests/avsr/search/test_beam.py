@@ -6,7 +6,8 @@ import pytest
 import torch
 from brute_force import all_texts
 
-from avsr.models.espnet import DecoderSteps, build_ctc, build_decoder, espnet_beam_search
+from avsr.models.decoder_steps import DecoderSteps
+from avsr.models.espnet import build_ctc, build_decoder, espnet_beam_search
 from avsr.search.beam import beam_search
 from avsr.search.ctc import CTCPrefixes
 
