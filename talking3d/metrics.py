@@ -28,7 +28,7 @@ CLOSURE_MARGIN_S = 0.06  # a stop's label starts at its burst; its closure lies 
 def correlation(a: np.ndarray, b: np.ndarray) -> float | None:
     """Pearson's r of two traces (T,) over the frames that both have; None where one of them doesn't move."""
     n = min(len(a), len(b))
-    a, b = a[:n], b[:n]
+    a, b = a[:n].astype(np.float64), b[:n].astype(np.float64)  # in single precision a constant has a deviation
     return float(np.corrcoef(a, b)[0, 1]) if n > 1 and a.std() > 1e-6 and b.std() > 1e-6 else None
 
 

@@ -25,6 +25,8 @@ def test_correlation_ignores_length_and_stillness():
     t = np.linspace(0, 6, 50)
     assert correlation(np.sin(t), 3 * np.sin(t[:40]) + 1) == pytest.approx(1)
     assert correlation(np.zeros(50), np.sin(t)) is None
+    constant = np.full(50, 41.237, np.float32)
+    assert constant.std() > 1e-6 and correlation(constant, np.sin(t)) is None
 
 
 def test_tallies_pool_as_the_metrics_pool(manifests, tmp_path):
