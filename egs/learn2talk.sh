@@ -10,6 +10,7 @@ stop_stage=results
 seeds="0 1 2"                  # of the systems' trainings; expert, judge, lip readers and motion prior have one
 systems=(student sync reading learn2talk)
 compared=(student:sync student:reading student:learn2talk)
+system_options=()              # of the systems' trainings
 draw_options=()                # of talking3d draw
 judge_width=96
 reader_channels="[20,40,80]"   # of the lip reader that is a loss
@@ -57,15 +58,15 @@ stage_students() {
 }
 
 train_system() {
-  local name=$1_$seed expert="learn2talk.expert=$exp/expert/checkpoint" reader="learn2talk.reader=$exp/lipreader/checkpoint"
-  case "$1" in
-    student) motion_training "$name" audio2mesh ;;
-    sync) motion_training "$name" learn2talk "$expert" learn2talk.{shape,dynamics}_share=0 ;;
-    reading) motion_training "$name" learn2talk "$reader" learn2talk.dynamics_share=0 ;;
-    learn2talk) motion_training "$name" learn2talk "$expert" "$reader" ;;
-    codetalker) motion_training "$name" codetalker "codetalker.prior=$exp/motion_prior/checkpoint" ;;
-    *) motion_training "$name" "$1" ;;
+  local system=$1 expert="learn2talk.expert=$exp/expert/checkpoint" reader="learn2talk.reader=$exp/lipreader/checkpoint"
+  case "$system" in
+    student) set -- audio2mesh ;;
+    sync) set -- learn2talk "$expert" learn2talk.{shape,dynamics}_share=0 ;;
+    reading) set -- learn2talk "$reader" learn2talk.dynamics_share=0 ;;
+    learn2talk) set -- learn2talk "$expert" "$reader" ;;
+    codetalker) set -- codetalker "codetalker.prior=$exp/motion_prior/checkpoint" ;;
   esac
+  motion_training "${system}_$seed" "$@" "${system_options[@]}"
 }
 
 # checkpoint_of SYSTEM SEED

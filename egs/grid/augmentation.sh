@@ -30,7 +30,7 @@ stage_students() {
     fit=$shares/fit_$percent
     run talking3d fit "$shares/train_$percent/manifest.jsonl" --out "$fit" --nj "$nj"
     run talking3d look "$fit/manifest.jsonl" --out "$shares/looks_$percent"
-    student "$percent" "$fit/manifest.jsonl" "init=$mini_student"
+    student "$percent" "$fit/manifest.jsonl" "init=$mini_student" data.perturb.share=0 audio2mesh.encoder.dropout=0.25
   done
   together
 }

@@ -17,6 +17,7 @@ learn2talk_paths() {
   motion_valid=$data/fit/valid/manifest.jsonl
   lips_train=$data/fit/train/drawn/manifest.jsonl
   lips_valid=$data/fit/valid/drawn/manifest.jsonl
+  system_options=(data.perturb.share=0 audio2mesh.encoder.dropout=0.25)  # as in motion.sh
   draw_options=(--look "$data/fit/looks")
   lexicon=$root/egs/mini/data/$preset/train/manifest.jsonl
   "$dry_run" || [ -f "$lips_train" ] || fail "no drawn lips in $data/fit: run egs/grid/motion.sh --preset $preset first"
