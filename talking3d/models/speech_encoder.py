@@ -9,8 +9,12 @@ from torch import Tensor, nn
 
 from avsr.models.espnet import build_encoder
 from avsr.models.frontends import AudioFrontend
+from avsr.models.recognizer import Recognizer
+from avsr.models.recognizer_parts import RecognizerConfig
 from avsr.models.view import ViewConfig, audio_view, encoder_view
-from talking3d.models.pretrained_speech import PretrainedSpeech, SpeechArchitecture, read_architecture
+from avsr.training.checkpoint import CONFIG_FILE, find_folder
+from talking3d.models.pretrained_speech import FILES, PretrainedSpeech, SpeechArchitecture, read_architecture
+from talking3d.models.recognizer_speech import RecognizerSpeech
 
 
 @dataclass
@@ -18,8 +22,8 @@ class SpeechEncoderConfig(ViewConfig):
     """Log-mel, two strided convolutions to 25 Hz, then a small conformer.
 
     It hears the whole utterance, or as far as `attention_` and `statistics_` say, which makes streaming possible. With
-    `pretrained` another network's features take the place of the first two (`pretrained_speech.py`); its weights become
-    part of the checkpoint, which needs the folder no more.
+    `pretrained` another network's features take the place of the first two (`pretrained_speech.py`, of a recogniser
+    `recognizer_speech.py`); its weights become part of the checkpoint, which needs the folder no more.
     """
 
     dim: int = 128
@@ -33,9 +37,10 @@ class SpeechEncoderConfig(ViewConfig):
     freq_mask_bins: int = 10
     time_masks: int = 1
     time_mask_frames: int = 6  # mel frames: longer gaps hide whole phones, which then cannot be predicted
-    pretrained: str | None = None  # folder or hub id of a wav2vec 2.0, HuBERT or WavLM in Hugging Face's format
-    finetune: bool = False  # train its transformer too
-    architecture: SpeechArchitecture | None = None  # of it; read from there, and kept in checkpoints
+    pretrained: str | None = None  # folder or hub id: wav2vec 2.0, HuBERT, WavLM (Hugging Face), or our recogniser
+    finetune: bool = False  # train it too (of the former, the transformer)
+    architecture: SpeechArchitecture | None = None  # of the former; read from there, and kept in checkpoints
+    recognizer: RecognizerConfig | None = None  # of the latter, likewise
 
     @property
     def view_frames(self) -> tuple[int, int] | None:
@@ -55,9 +60,9 @@ class SpeechEncoder(nn.Module):
 
     def __init__(self, config: SpeechEncoderConfig):
         super().__init__()
-        in_checkpoint = config.architecture is not None
+        in_checkpoint = config.architecture is not None or config.recognizer is not None
         if config.pretrained is not None and not in_checkpoint:
-            config = replace(config, architecture=read_architecture(config.pretrained))
+            config = replace(config, **_network_in(config.pretrained))
         self.config = config
         self.frontend = _front_end(config)
         if config.pretrained is not None and not in_checkpoint:
@@ -80,6 +85,8 @@ class SpeechEncoder(nn.Module):
 
 def _front_end(config: SpeechEncoderConfig) -> nn.Module:
     """A module (waveform, lengths) -> (B, T, D), T the longest length."""
+    if config.recognizer is not None:
+        return RecognizerSpeech(config.dim, config.recognizer, dropout=config.dropout, finetune=config.finetune)
     if config.pretrained is not None:
         return PretrainedSpeech(config.dim, config.architecture, dropout=config.dropout, finetune=config.finetune)
     return AudioFrontend(
@@ -93,3 +100,10 @@ def _front_end(config: SpeechEncoderConfig) -> nn.Module:
         },
         statistics=config.statistics,
     )
+
+
+def _network_in(folder_or_hub_id: str) -> dict:
+    """What a network is made of, under its name in the config: a checkpoint of this kit has a config.yaml."""
+    if (find_folder(folder_or_hub_id, (*FILES, CONFIG_FILE)) / CONFIG_FILE).is_file():
+        return {"recognizer": Recognizer.from_pretrained(folder_or_hub_id).config}
+    return {"architecture": read_architecture(folder_or_hub_id)}
