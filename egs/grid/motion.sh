@@ -14,7 +14,7 @@ stage=fit
 stop_stage=results
 percents=(1 2 10 100)      # of the training clips that a student learns from
 passes=2                   # times an epoch of the student that learns from all goes through them; the others: as long
-drawn_motions=(fit tuned_10)  # whose lips teach a reader: the clips' own motion, and what a student makes of their sound
+drawn_motions=(fit heard_10)  # whose lips teach a reader: the clips' own motion, and what a student makes of their sound
 renditions=2               # of each clip, that vary about the speaker's look
 motion_noise=0.25          # of the motion that readers learn from, as a share of its own deviation
 animate_sets=(test)
@@ -52,14 +52,17 @@ train_student() {
   motion_training "$name" audio2mesh "$manifests" data.perturb.share=0 audio2mesh.encoder.dropout=0.25 "$@"
 }
 
-# Each from nothing and from the embedded corpus's student; all take as many steps. They hear one voice
-# by one microphone only, which need not be varied; so little speech needs dropout.
+# Each from nothing, from the embedded corpus's student, and from nothing but by the ears of run.sh's recogniser of sound,
+# which knows this voice with its texts; all take as many steps. They hear one voice by one microphone only, which need
+# not be varied; so little speech needs dropout.
 stage_students() {
   local percent manifests
   for percent in "${percents[@]}"; do
     manifests=$(repeated $((passes * 100 / percent)) "$fit/train_$percent/manifest.jsonl")
     beside "$exp/log/from_$percent.log" train_student "from_$percent" "$manifests"
     beside "$exp/log/tuned_$percent.log" train_student "tuned_$percent" "$manifests" "init=$mini_student"
+    beside "$exp/log/heard_$percent.log" train_student "heard_$percent" "$manifests" \
+      "audio2mesh.encoder.pretrained=$loop_exp/recognizer_a/checkpoint"
   done
   together
 }
@@ -67,7 +70,7 @@ stage_students() {
 systems() {
   local percent
   echo mean shuffled mini
-  for percent in "${percents[@]}"; do echo "from_$percent" "tuned_$percent"; done
+  for percent in "${percents[@]}"; do echo "from_$percent" "tuned_$percent" "heard_$percent"; done
 }
 
 # motion_for SYSTEM MANIFEST OUT: what a system makes of a manifest's sound.
@@ -102,7 +105,7 @@ stage_ablation() {
     for system in $(systems); do options+=(--system "$system=$exp/generator/$set/$system/drawn/manifest.jsonl"); done
     run python -m benchmarks.ablation "$fit/$set/manifest.jsonl" --judge "$exp/judge/checkpoint" \
       --reader "V=$loop_exp/recognizer_v/checkpoint" --lexicon "$root/egs/mini/data/$preset/train/manifest.jsonl" \
-      --compare from_10:tuned_10 --compare mini:from_10 --out "$exp/ablation/$set" "${options[@]}"
+      --compare from_10:tuned_10 --compare tuned_10:heard_10 --compare mini:from_10 --out "$exp/ablation/$set" "${options[@]}"
   done
 }
 
