@@ -276,8 +276,10 @@ def test_motion_dry_run_takes_as_many_steps_on_any_share(tmp_path):
     lines = done.stdout.splitlines()
     students = [line for line in lines if "audio2mesh.yaml" in line]
     for percent, times in ((1, 200), (2, 100), (10, 20), (100, 2)):
-        alone, tuned = (line for line in students if f"/train_{percent}/" in line)
-        assert alone.count(f"/train_{percent}/") == times and "init=" in tuned and "init=" not in alone
+        alone, tuned, heard = (line for line in students if f"/train_{percent}/" in line)
+        assert [line.count(f"/train_{percent}/") for line in (alone, tuned, heard)] == [times] * 3
+        assert ["init=" in line for line in (alone, tuned, heard)] == [False, True, False]
+        assert "encoder.pretrained=" in heard and "e/default/recognizer_a/checkpoint" in heard
     readers = [line for line in lines if "recognizer.yaml" in line]
     assert ["/drawn/" in line and "/drawn_1/" in line for line in readers] == [True, True]
     assert not any("/default/train/" in line or "/test/" in line for line in readers)  # no filmed lips, no test
