@@ -5,22 +5,25 @@
 #   egs/grid/augmentation.sh [--seeds "0 1 2"] [--stage NAME|N] [--stop_stage NAME|N] [--preset smoke|default|full] ...
 #
 # Stages: 1 students  2 draw  3 plan  4 train  5 measure  6 results
-# Arms: learned (a student, tuned on the filmed clips), retrieved (filmed frames that follow its motion), shuffled (its
-# motion for another utterance's sound: a control), mini (the embedded corpus's student; nothing filmed is known).
+# Arms: learned (a student of the filmed clips that hears by run.sh's recogniser of sound, which knows the sound of all,
+# as A here does), retrieved (filmed frames that follow its motion), shuffled (its motion for another
+# utterance's sound: a control), mini (the embedded corpus's student; nothing filmed is known).
 . "$(dirname "${BASH_SOURCE[0]}")/../loop.sh"
 . "$root/egs/augment.sh"
 
 test_set=test
 retrieved_percent=10  # share beside which frames are retrieved, and another utterance's motion is drawn
 mini_student=
+hearing=
 
 augmentation_paths() {
   arms=("arms.mini.manifests=$exp/drawn/mini_{rendition}/manifest.jsonl"
     "arms.learned.manifests=$exp/drawn/learned_{percent}_{rendition}/manifest.jsonl"
     "arms.shuffled.manifests=$exp/drawn/shuffled_{percent}_{rendition}/manifest.jsonl"
     "arms.retrieved.manifests=$exp/drawn/retrieved_{percent}/manifest.jsonl")
+  hearing=$(dirname "$exp")/recognizer_a/checkpoint
   mini_student=$root/egs/mini/exp/$preset/audio2mesh/checkpoint
-  "$dry_run" || [ -f "$mini_student/model.safetensors" ] || fail "no student to start from: run egs/mini/run.sh --preset $preset first"
+  "$dry_run" || [ -f "$mini_student/model.safetensors" ] || fail "no student of the embedded corpus: run egs/mini/run.sh --preset $preset first"
 }
 
 stage_students() {
@@ -30,7 +33,8 @@ stage_students() {
     fit=$shares/fit_$percent
     run talking3d fit "$shares/train_$percent/manifest.jsonl" --out "$fit" --nj "$nj"
     run talking3d look "$fit/manifest.jsonl" --out "$shares/looks_$percent"
-    student "$percent" "$fit/manifest.jsonl" "init=$mini_student" data.perturb.share=0 audio2mesh.encoder.dropout=0.25
+    student "$percent" "$fit/manifest.jsonl" "audio2mesh.encoder.pretrained=$hearing" \
+      data.perturb.share=0 audio2mesh.encoder.dropout=0.25  # as in motion.sh
   done
   together
 }
