@@ -8,7 +8,10 @@ from benchmarks.columns import LOWER
 from benchmarks.content import Block, Cell, Part, Picture, Section, Table, Text, best_marked, with_interval
 from benchmarks.plots import noise_kinds, plot_noise, plot_training, training_curves
 
-SYNTHETIC = "Synthetic speech and faces: these figures rank methods and say nothing about real corpora. "
+SYNTHETIC = (
+    "Drawn faces, and in the embedded corpus synthetic speech: these figures rank methods and say nothing of filmed "
+    "lips. "
+)
 
 
 def recognizer_section(name: str, scores: dict, visemes: Part | None = None) -> Section:

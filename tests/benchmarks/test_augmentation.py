@@ -193,7 +193,7 @@ def test_shares_are_plotted(corpus, tmp_path):
     protocol = {"utterances": 2, "words": 4, "source": "rendered", "decoding": "Greedy."}
     scores = {"protocol": protocol, "augmentation": cells, "results": results, "paired": []}
     section = augmentation_section("test", scores)
-    assert section.blocks[0].markdown.startswith("Synthetic speech and faces")
+    assert section.blocks[0].markdown.startswith("Drawn faces, and in the embedded corpus synthetic speech")
     (picture,) = (block for block in section.blocks if block.kind == "picture")
     from benchmarks.plots import Palette
 

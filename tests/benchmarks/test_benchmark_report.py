@@ -33,7 +33,7 @@ def test_a_section_says_its_protocol_and_leaves_unmeasured_cells_empty():
         "table": "THE TABLE",
     }  # fmt: skip
     text = written(scores)
-    assert "Synthetic speech and faces" in text and "Greedy CTC decoding." in text and "THE TABLE" in text
+    assert "Drawn faces, and in the embedded" in text and "Greedy CTC decoding." in text and "THE TABLE" in text
     assert "| babble | clean | 0 dB |" in text
     assert "| V | 20.0 [15.0, 25.0] |  |" in text and "corruption" not in text
     assert "| condition | AV − A |\n|---|---|\n| clean | -3.0 [-5.0, -1.0] |" in text and "`" + "ab" * 8 + "`" in text
