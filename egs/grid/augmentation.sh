@@ -6,13 +6,13 @@
 #
 # Stages: 1 students  2 draw  3 plan  4 train  5 measure  6 results
 # Arms: learned (a student of the filmed clips that hears by run.sh's recogniser of sound, which knows the sound of all,
-# as A here does), retrieved (filmed frames that follow its motion), shuffled (its motion for another
-# utterance's sound: a control), mini (the embedded corpus's student; nothing filmed is known).
+# as A here does), retrieved (filmed frames that follow its motion), mini (the embedded corpus's student; nothing filmed
+# is known), and as controls shuffled (its motion for another utterance's sound) and static (lips that don't move).
 . "$(dirname "${BASH_SOURCE[0]}")/../loop.sh"
 . "$root/egs/augment.sh"
 
 test_set=test
-retrieved_percent=10  # share beside which frames are retrieved, and another utterance's motion is drawn
+retrieved_percent=10  # share beside which frames are retrieved
 mini_student=
 hearing=
 
@@ -20,6 +20,7 @@ augmentation_paths() {
   arms=("arms.mini.manifests=$exp/drawn/mini_{rendition}/manifest.jsonl"
     "arms.learned.manifests=$exp/drawn/learned_{percent}_{rendition}/manifest.jsonl"
     "arms.shuffled.manifests=$exp/drawn/shuffled_{percent}_{rendition}/manifest.jsonl"
+    "arms.static.manifests=$exp/drawn/static_{percent}_{rendition}/manifest.jsonl"
     "arms.retrieved.manifests=$exp/drawn/retrieved_{percent}/manifest.jsonl")
   hearing=$(dirname "$exp")/recognizer_a/checkpoint
   mini_student=$root/egs/mini/exp/$preset/audio2mesh/checkpoint
@@ -40,16 +41,20 @@ stage_students() {
 }
 
 stage_draw() {
-  local percent face look
+  local percent face look motion
   move mini "$mini_student"
   draw mini
   for percent in "${percents[@]}"; do
     face=$shares/fit_$percent/templates look=$shares/looks_$percent
     move "learned_$percent" "$exp/student_$percent/checkpoint" --template "$face"
     draw "learned_$percent" --look "$look"
+    if [ "$percent" -eq "$control_percent" ]; then
+      for motion in "${controls[@]}"; do
+        move "${motion}_$percent" "$exp/student_$percent/checkpoint" --template "$face" --motion "$motion"
+        draw "${motion}_$percent" --look "$look"
+      done
+    fi
     if [ "$percent" -eq "$retrieved_percent" ]; then
-      move "shuffled_$percent" "$exp/student_$percent/checkpoint" --template "$face" --motion shuffled
-      draw "shuffled_$percent" --look "$look"
       run talking3d retrieve "$exp/motion/learned_$percent/manifest.jsonl" --frames "$shares/fit_$percent/manifest.jsonl" \
         --out "$exp/drawn/retrieved_$percent" --nj "$nj"
     fi

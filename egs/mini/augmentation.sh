@@ -6,7 +6,8 @@
 #   egs/mini/augmentation.sh [--seeds "0 1 2"] [--stage NAME|N] [--stop_stage NAME|N] [--preset smoke|default|full] ...
 #
 # Stages: 1 students  2 draw  3 plan  4 train  5 measure  6 results
-# Arms: learned (the student), shuffled (its motion for another utterance's sound: a control).
+# Arms: learned (the student), and as controls shuffled (its motion for another utterance's sound) and static (lips that
+# don't move).
 . "$(dirname "${BASH_SOURCE[0]}")/../loop.sh"
 . "$root/egs/augment.sh"
 
@@ -15,7 +16,8 @@ percents=(2 10)
 
 augmentation_paths() {
   arms=("arms.learned.manifests=$exp/drawn/learned_{percent}_{rendition}/manifest.jsonl"
-    "arms.shuffled.manifests=$exp/drawn/shuffled_{percent}_{rendition}/manifest.jsonl")
+    "arms.shuffled.manifests=$exp/drawn/shuffled_{percent}_{rendition}/manifest.jsonl"
+    "arms.static.manifests=$exp/drawn/static_{percent}_{rendition}/manifest.jsonl")
 }
 
 stage_students() {
@@ -26,10 +28,12 @@ stage_students() {
 }
 
 stage_draw() {
-  local percent motion options face
+  local percent motion motions options face
   face=$(first_of train template)
   for percent in "${percents[@]}"; do
-    for motion in learned shuffled; do
+    motions=(learned)
+    [ "$percent" -ne "$control_percent" ] || motions+=("${controls[@]}")
+    for motion in "${motions[@]}"; do
       options=(--template "$data/train/${face:-FACE_OF_FIRST_LINE}")
       [ "$motion" = learned ] || options+=(--motion "$motion")
       move "${motion}_$percent" "$exp/student_$percent/checkpoint" "${options[@]}"

@@ -370,7 +370,7 @@ def test_the_small_augmentation_runs(tmp_path):
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
     out = tmp_path / "exp/smoke/augmentation"
     cells = json.loads((out / "augmentation/test_unseen/scores.json").read_text())["augmentation"]
-    assert {"a", "av_2", "av_2_learned_4", "v_10_shuffled_4", "av_100"} <= set(cells)
+    assert {"a", "av_2", "av_2_learned_4", "v_10_shuffled_4", "v_10_static_4", "av_100"} <= set(cells)
     assert cells["av_10"]["filmed_steps"] == cells["av_10_learned_1"]["filmed_steps"]
     assert "What drawn lips gain" in (out / "RESULTS.md").read_text()
 
