@@ -113,7 +113,8 @@ class _Planner:
     def add(self, system: System) -> None:
         """The trainings, from every seed, of a system's recognisers of lips and of both streams, or of sound alone."""
         plan = self.plan
-        filmed, drawn, unseen = self._parts(system)
+        shown, drawn, unseen = self._parts(system)
+        filmed = self._often(shown, plan.filmed_share_v)
         # without drawn lips a lip reader sees nothing but filmed ones, and as many clips an epoch
         rows = sum(self._length(path) * times for path, times in (*filmed, *(drawn or unseen)))
         alone = filmed if drawn else [(path, max(1, round(rows / self._length(path)))) for path, _ in filmed]
@@ -127,11 +128,17 @@ class _Planner:
                 lips = self._make(name, "v", seed, filmed, plan.steps_v // 2, filmed=1, init=[first])
             else:
                 lips = self._make(name, "v", seed, [*alone, *drawn], plan.steps_v, filmed=len(alone))
-            both = [*filmed, *(drawn or unseen)]
+            both = [*self._often(shown, plan.filmed_share_av), *(drawn or unseen)]
             self._make(system.name("av"), "av", seed, both, plan.steps_av, filmed=len(filmed), init=[sound, lips])
 
-    def _parts(self, system: System) -> tuple[list, list, list]:
-        """Manifests, with how often an epoch goes through each: filmed clips, drawn ones, and sound of the others."""
+    def _often(self, filmed: list[str], share: float) -> list[tuple[str, int]]:
+        """Manifests with how often an epoch goes through each, so that filmed clips are a share of what it shows."""
+        shown = sum(map(self._length, filmed))
+        others = self.plan.renditions * (len(self.sound) - shown)
+        return [(path, max(1, round(share / (1 - share) * others / shown))) for path in filmed]
+
+    def _parts(self, system: System) -> tuple[list[str], list, list]:
+        """Manifests of filmed clips, and of drawn ones and of sound of the others with how often an epoch has each."""
         plan, percent = self.plan, system.percent
         shown: set[str] = set()
         filmed = []
@@ -142,9 +149,7 @@ class _Planner:
                 raise InputError(
                     f"{path}: utterance {strangers[0]!r} is not in {plan.sound}, of which it is to be a part"
                 )
-            others = len(self.sound) - len(shown)
-            wanted = plan.filmed_share / (1 - plan.filmed_share) * plan.renditions * others / len(shown)
-            filmed = [(path, max(1, round(wanted)))]
+            filmed = [path]
         rest = [row for utt_id, row in self.sound.items() if utt_id not in shown]
         if not rest:
             return filmed, [], []

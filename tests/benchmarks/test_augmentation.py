@@ -68,6 +68,7 @@ def plan_of(corpus, **changes):
         "percents": [20, 100],
         "arms": {"rules": Arm(manifests=str(corpus / "drawn_{rendition}.jsonl"), percents=[0, 20], times=[1, 2])},
         "seeds": [0],
+        "filmed_share_av": 0.5,
         "steps_a": 10,
         "steps_v": 32,
         "steps_av": 32,
@@ -113,6 +114,16 @@ def test_with_drawn_lips_and_without_filmed_clips_are_shown_as_often(corpus):
     assert shown(trainings["v_0_rules_2_seed0"]).keys() == {"drawn_0", "drawn_1"}
     assert [t.wave for t in (trainings["a_seed0"], alone, bare)] == [1, 1, 2]
     assert bare.init == [trainings["a_seed0"].folder, alone.folder]
+
+
+def test_filmed_clips_are_another_share_for_lips_than_for_both_streams(corpus):
+    changes = {"filmed_share_v": 0.5, "filmed_share_av": 0.2}
+    trainings = {t.name: t for t in plan_trainings(plan_of(corpus, **changes), corpus / "out")}
+    assert shown(trainings["v_20_rules_2_seed0"])["filmed"] == {"u3": 8, "u4": 8}
+    for name in ("av_20", "av_20_rules_1", "av_20_rules_2"):
+        assert shown(trainings[f"{name}_seed0"])["filmed"] == {"u3": 2, "u4": 2}
+        assert trainings[f"{name}_seed0"].filmed_share == 0.2
+    assert trainings["av_100_seed0"].filmed_share == 1.0
 
 
 def test_tuned_is_drawn_first_and_filmed_after(corpus):
@@ -204,7 +215,7 @@ def test_shares_are_plotted(corpus, tmp_path):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"filmed_share": 1.0}, "filmed_share is a share between 0 and 1, got 1.0"),
+        ({"filmed_share_av": 1.0}, "filmed_share_av is a share between 0 and 1, got 1.0"),
         ({"steps_v": 0}, "steps_v is 0; expected at least 1"),
         ({"seeds": []}, "seeds is empty"),
         ({"percents": [0]}, "percents: 0 is no share of filmed clips"),
