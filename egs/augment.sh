@@ -6,7 +6,7 @@
 stages=(students draw plan train measure results)
 stage=students
 stop_stage=results
-percents=(1 2 10)   # of the training clips that are filmed, beside none and all
+percents=(2 10)     # of the training clips that are filmed, beside none and all
 renditions=4        # of each clip that is drawn
 controls=(shuffled static)  # motion that must not help: another utterance's, and none
 control_percent=10  # share of filmed clips beside which controls are drawn

@@ -17,6 +17,7 @@ mini_student=
 hearing=
 
 augmentation_paths() {
+  [ "$preset" != full ] || percents=(1 2 10)
   arms=("arms.mini.manifests=$exp/drawn/mini_{rendition}/manifest.jsonl"
     "arms.learned.manifests=$exp/drawn/learned_{percent}_{rendition}/manifest.jsonl"
     "arms.shuffled.manifests=$exp/drawn/shuffled_{percent}_{rendition}/manifest.jsonl"

@@ -12,7 +12,6 @@
 . "$root/egs/augment.sh"
 
 test_set=test_unseen
-percents=(2 10)
 
 augmentation_paths() {
   arms=("arms.learned.manifests=$exp/drawn/learned_{percent}_{rendition}/manifest.jsonl"

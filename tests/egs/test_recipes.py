@@ -180,23 +180,30 @@ def test_seeds_are_trained_and_recognised_together(tmp_path):
     assert done.returncode == 2 and "error: --seeds takes whole numbers with blanks between" in done.stderr
 
 
-@pytest.mark.parametrize("name, test", [("mini", "test_unseen"), ("grid", "test")])
-def test_augmentation_dry_run_draws_with_what_is_filmed_alone(name, test, tmp_path):
-    done = run_recipe(
-        name, "--dry_run", "true", "--datadir", "d", "--expdir", "e", cwd=tmp_path, script="augmentation.sh"
-    )
+@pytest.mark.parametrize(
+    "name, preset, test, percents",
+    [
+        ("mini", "default", "test_unseen", (2, 10)),
+        ("grid", "default", "test", (2, 10)),
+        ("grid", "full", "test", (1, 2, 10)),
+    ],
+)
+def test_augmentation_dry_run_draws_with_what_is_filmed_alone(name, preset, test, percents, tmp_path):
+    options = ("--dry_run", "true", "--preset", preset, "--datadir", "d", "--expdir", "e")
+    done = run_recipe(name, *options, cwd=tmp_path, script="augmentation.sh")
     assert done.returncode == 0, done.stderr
     lines = done.stdout.splitlines()
     for number, stage in enumerate(["students", "draw", "plan", "train", "measure", "results"], 1):
         assert any(f"stage {number} {stage}" in line for line in lines)
     students = [line for line in lines if "audio2mesh.yaml" in line]
-    for percent, line in zip((1, 2, 10) if name == "grid" else (2, 10), students, strict=True):
-        part = f"{tmp_path}/d/default/shares/{'fit' if name == 'grid' else 'train'}_{percent}/manifest.jsonl"
+    for percent, line in zip(percents, students, strict=True):
+        part = f"{tmp_path}/d/{preset}/shares/{'fit' if name == 'grid' else 'train'}_{percent}/manifest.jsonl"
         assert line.count(part) == 1 + 2 * 100 // percent and f"data.valid=\\[{part}\\]" in line  # all as long
     drawn = {re.search(r"--out (\S+)", line)[1] for line in lines if "talking3d draw" in line}
     (plan,) = (line for line in lines if "benchmarks.augmentation plan" in line)
     assert "percent" in plan and "/shares/train_\\{percent\\}/manifest.jsonl" in plan
-    assert {f"{tmp_path}/e/default/augmentation/drawn/learned_10_{i}" for i in range(4)} <= drawn
+    assert {f"{tmp_path}/e/{preset}/augmentation/drawn/learned_10_{i}" for i in range(4)} <= drawn
+    assert {f"{tmp_path}/e/{preset}/augmentation/drawn/{control}_10_0" for control in ("shuffled", "static")} <= drawn
     (measured,) = (line for line in lines if "benchmarks.augmentation measure" in line)
     assert f"/{test}/manifest.jsonl" in measured and f"/noise/{test}_babble" in measured
     assert not list(tmp_path.iterdir())
@@ -371,7 +378,7 @@ def test_the_small_augmentation_runs(tmp_path):
     out = tmp_path / "exp/smoke/augmentation"
     cells = json.loads((out / "augmentation/test_unseen/scores.json").read_text())["augmentation"]
     assert {"a", "av_2", "av_2_learned_4", "v_10_shuffled_4", "v_10_static_4", "av_100"} <= set(cells)
-    assert cells["av_10"]["filmed_steps"] == cells["av_10_learned_1"]["filmed_steps"]
+    assert cells["av_10"]["filmed_steps"] == cells["av_10_learned_4"]["filmed_steps"]
     assert "What drawn lips gain" in (out / "RESULTS.md").read_text()
 
 
