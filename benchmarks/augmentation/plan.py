@@ -5,9 +5,8 @@ of filmed clips, an arm (whose lips are drawn for the others, or nobody's) and i
 recognisers of lips (V) and of both streams (AV); one of sound (A), that learns from all of it, is everybody's start.
 
 What is compared is fair: filmed clips are shown so often that they are a fixed share of what a recogniser sees, with
-drawn lips and without, and all recognisers of a modality take as many optimiser steps. Where few are filmed that share
-is better large for lips alone, and small for both streams: who has seen few clips often knows them by heart, and trusts
-lips too much.
+drawn lips and without, and all recognisers of a modality take as many optimiser steps. That share is
+one for lips alone and another, smaller one for both streams, which otherwise rely too much on the few lips they know.
 """
 
 from dataclasses import dataclass, field
