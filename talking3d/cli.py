@@ -164,6 +164,21 @@ def _predict(args: argparse.Namespace) -> None:
     print(predict_manifest(rows, load_generator(checkpoint), args.out, args.motion, args.seed))
 
 
+def _articulate(args: argparse.Namespace) -> None:
+    from avsr.data.manifest import read_manifest
+    from avsr.data.pronunciations import read_pronunciations
+    from talking3d.corpus.articulation import STYLES
+    from talking3d.corpus.from_alignment import articulate_manifest
+    from talking3d.face.procedural import procedural_face
+    from talking3d.face.template import FaceTemplate
+
+    rows = read_manifest(args.manifest, need=("audio", "alignment"))
+    face = procedural_face() if args.template is None else FaceTemplate.load(args.template)
+    pronunciations = None if args.lexicon is None else read_pronunciations(args.lexicon)
+    how = {"pronunciations": pronunciations, "style": STYLES[args.style], "seed": args.seed}
+    print(articulate_manifest(rows, face, args.out, **how))
+
+
 def _sync(args: argparse.Namespace) -> None:
     from talking3d.sync import score_file
 
@@ -180,7 +195,7 @@ def _draw(args: argparse.Namespace) -> None:
     generators = sorted({row["generator"] or "corpus" for row in rows})
     if len(generators) > 1:
         raise InputError(f"{args.manifest} mixes motion of {', '.join(generators)}: draw them one at a time")
-    how = {name: getattr(args, name) for name in ("seed", "look", "backend", "motion_noise")}
+    how = {name: getattr(args, name) for name in ("seed", "look", "faces", "backend", "motion_noise")}
     print(draw_lip_clips(rows, args.out, generator=generators[0], n_jobs=args.nj, **how))
 
 
@@ -332,6 +347,17 @@ def build_parser() -> argparse.ArgumentParser:
     sub.add_argument("--seed", type=int, default=0)
     sub.set_defaults(run=_predict)
 
+    sub = commands.add_parser("articulate", help="motion by rule, for sound of which the times of words are known")
+    sub.add_argument("manifest", help="whose rows have alignments")
+    sub.add_argument("--out", required=True, help="folder for motion/, template.npz and manifest.jsonl")
+    sub.add_argument(
+        "--lexicon", help="how words are said, where alignments lack phones: `word phone phone ...` a line"
+    )
+    sub.add_argument("--template", metavar="FACE", help="the face that moves, a .npz; default: procedural")
+    sub.add_argument("--style", choices=("rule", "calm"), default="rule", help="how much the speaker's mouth moves")
+    sub.add_argument("--seed", type=int, default=0)
+    sub.set_defaults(run=_articulate)
+
     sub = commands.add_parser("sync", help="how far motion lies before or behind its sound, and how well it fits")
     sub.add_argument("speech", help="sound or video file")
     sub.add_argument("motion", help="motion.npz")
@@ -345,6 +371,7 @@ def build_parser() -> argparse.ArgumentParser:
     sub.add_argument("--nj", type=int, default=1, help="processes")
     sub.add_argument("--seed", type=int, default=0, help="of the random looks")
     sub.add_argument("--look", default="random", help="random (each its own), plain (one), a .npz or folder of `look`")
+    sub.add_argument("--faces", metavar="DIR", help="templates, of which each clip shows one; default: the rows' own")
     sub.add_argument("--motion_noise", type=float, metavar="SHARE", help="of each coefficient's standard deviation")
     sub.add_argument("--backend", choices=BACKENDS, default="auto", help="the rasteriser")
     sub.set_defaults(run=_draw)

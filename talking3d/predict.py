@@ -59,7 +59,7 @@ def predict_manifest(
         template = out_dir / "template.npz" if row.get("template") is None else Path(row["template"])
         try:
             face = FaceTemplate.load(template)
-            moved = model.motion(coefficients, face, head_sway(n_frames, _utterance_rng(seed, row["utt_id"])))
+            moved = model.motion(coefficients, face, head_sway(n_frames, utterance_rng(seed, row["utt_id"])))
         except InputError as error:
             raise InputError(f"{row['utt_id']}: {error}") from error
         path = out_dir / "motion" / f"{row['utt_id']}.npz"
@@ -111,5 +111,6 @@ def derangement(n: int, seed: int) -> np.ndarray:
     return shuffled
 
 
-def _utterance_rng(seed: int, utt_id: str) -> np.random.Generator:
+def utterance_rng(seed: int, utt_id: str) -> np.random.Generator:
+    """Random numbers that depend on the utterance, not on its company."""
     return np.random.default_rng(int.from_bytes(hashlib.sha256(f"{seed} {utt_id}".encode()).digest()[:8], "big"))

@@ -11,7 +11,7 @@ import hashlib
 import logging
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, wait
 from pathlib import Path
 from typing import NamedTuple
@@ -64,6 +64,7 @@ def draw_lip_clips(
     n_jobs: int = 1,
     seed: int = 0,
     look: str | Path = "random",
+    faces: str | Path | None = None,
     backend: str = "auto",
     motion_noise: float | None = None,
 ) -> Path:
@@ -83,6 +84,8 @@ def draw_lip_clips(
         look: "random": each utterance has a light, background, stance, lens and codec of its own (`random_look`);
             "plain": all have the default `Look`; otherwise the file of a speaker's look (`talking3d look`), or a folder
             of them, <speaker>.npz: each utterance has one about it (`look_about`).
+        faces: a folder of templates of the rows' topology: each clip shows one of them, by `seed` and its id, instead
+            of the row's own.
         backend: of `rasterize.BACKENDS`; their pictures differ by a gray level here and there, and so do bytes.
         motion_noise: put noise of this share of each coefficient's standard deviation on the motion (`with_noise`).
 
@@ -90,19 +93,23 @@ def draw_lip_clips(
         the manifest's path: the rows with `lips`, source="rendered" and `generator` set.
 
     Raises:
-        InputError: before anything is drawn: an unknown look or backend, a speaker without look, a negative noise, no
-            rows, a utt_id used twice, a row without motion or template, an out_dir that was drawn otherwise. At once: a
-            clip that
-            cannot be written (a full disk). After all the others are drawn: rows with a bad motion or template.
+        InputError: before anything is drawn: an unknown look or backend, a speaker without look, a folder without
+            faces, a negative noise, no rows, a utt_id used twice, a row without motion or template, an out_dir that was
+            drawn otherwise. At once: a clip that cannot be written (a full disk). After all the others are drawn: rows
+            with a bad motion or template.
     """
     out_dir = Path(out_dir)
     _check_rows(rows)
     looks = _looks_of(rows, str(look))
+    if faces is not None:
+        rows = _with_faces(rows, Path(faces), seed)
     settings = {"drawing": DRAWING, "look": _said(looks), "seed": seed, "backend": chosen_backend(backend, "cpu")}
     if motion_noise is not None:
         if not motion_noise >= 0:
             raise InputError(f"motion_noise must be a share of at least 0, got {motion_noise}")
         settings["motion_noise"] = motion_noise
+    if faces is not None:
+        settings["faces"] = _hash_of(_faces_in(Path(faces)))
     claim(out_dir, settings, "clips drawn with")
     found = _clips_in(out_dir / "lips")
     clips = [
@@ -166,12 +173,29 @@ def _looks_of(rows: list[dict], look: str) -> list[str]:
 
 def _said(looks: list[str]) -> str:
     """What settings.json says of the looks: of files their hash, so that another look isn't taken for the same."""
-    if looks[0] in LOOKS:
-        return looks[0]
+    return looks[0] if looks[0] in LOOKS else _hash_of(dict.fromkeys(looks))
+
+
+def _hash_of(files: Iterable[str | Path]) -> str:
     digest = hashlib.sha256()
-    for file in dict.fromkeys(looks):
+    for file in files:
         digest.update(Path(file).read_bytes())
     return f"sha256 {digest.hexdigest()[:16]}"
+
+
+def _faces_in(folder: Path) -> list[Path]:
+    found = sorted(folder.glob("*.npz"))
+    if not found:
+        raise InputError(f"{folder} has no faces: expected a folder of templates (.npz), as a corpus's templates/")
+    return found
+
+
+def _with_faces(rows: list[dict], folder: Path, seed: int) -> list[dict]:
+    """The rows, each with one of the folder's templates."""
+    faces = _faces_in(folder)
+    return [
+        row | {"template": str(faces[_rng(row["utt_id"], seed, "face").integers(len(faces))].resolve())} for row in rows
+    ]
 
 
 def _check_rows(rows: list[dict]) -> None:

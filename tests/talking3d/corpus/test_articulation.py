@@ -48,14 +48,14 @@ def random_phones(rng, n=24):
 def test_blend_is_cohen_massaro_term_by_term():
     segments = segments_of(spread_out("b", "ˈuː", "s", "aɪ"), 1.2)
     times_s = np.linspace(0, 1.2, 23)
-    blended = _blend(segments, times_s, theta_scale=1.1)
+    blended = _blend(segments, times_s, theta_scale=1.1, lips_theta_scale=1.3)
     for t, time_s in enumerate(times_s):
         for k, name in enumerate(ARTICULATORS):
             above = below = 0.0
             for s in segments:
                 tau = time_s - (s.start_s + s.end_s) / 2
                 distance = max(0.0, abs(tau) - PLATEAU.get(s.kind, PLATEAU["consonant"]) * (s.end_s - s.start_s))
-                theta = 1.1 * s.theta * ((EARLY if tau < 0 else LATE) if name in SLOW_SHAPES else 1.0)
+                theta = 1.1 * s.theta * (1.3 * (EARLY if tau < 0 else LATE) if name in SLOW_SHAPES else 1.0)
                 dominance = s.alpha[k] * np.exp(-theta * distance)
                 above, below = above + dominance * s.target[k], below + dominance
             assert blended[t, k] == pytest.approx(above / below, abs=1e-9)

@@ -18,7 +18,7 @@ from avsr.errors import InputError
 from avsr.files import read_jsonl
 from avsr.media.video import read_lips
 from talking3d.face.motion import Motion
-from talking3d.face.procedural import procedural_face
+from talking3d.face.procedural import procedural_face, random_identity
 from talking3d.render import lip_clips
 from talking3d.render.lip_clips import clip_look, draw_lip_clips
 from talking3d.render.look import Look
@@ -286,6 +286,34 @@ def test_noise_on_the_motion(corpus, tmp_path):
         draw_lip_clips(rows, tmp_path / "2", generator="fit", look="plain")
     with pytest.raises(InputError, match="motion_noise must be a share of at least 0, got -1"):
         draw_lip_clips(rows, tmp_path / "4", generator="fit", motion_noise=-1)
+
+
+def test_faces_of_a_folder(corpus, tmp_path):
+    rows = corpus[0]
+    faces = tmp_path / "faces"
+    for number in range(3):
+        random_identity(np.random.default_rng(number)).save(faces / f"{number}.npz")
+    drawn = read_manifest(
+        draw_lip_clips(rows, tmp_path / "0", generator="fit", look="plain", faces=faces), need=("lips",)
+    )
+    shown = {row["template"] for row in drawn}
+    assert shown <= {str(face) for face in faces.iterdir()} and len(shown) > 1
+    for row, given in zip(drawn, rows, strict=True):
+        of_its_own = given | {"template": row["template"]}
+        alone = draw_lip_clips([of_its_own], tmp_path / row["utt_id"], generator="fit", look="plain")
+        assert contents(alone.parent).items() <= contents(tmp_path / "0").items()
+    again = draw_lip_clips(rows[::-1], tmp_path / "1", generator="fit", look="plain", faces=faces)
+    assert contents(again.parent) == contents(tmp_path / "0")
+    others = [
+        read_manifest(draw_lip_clips(rows, tmp_path / f"s{n}", generator="fit", faces=faces, seed=n), need=("lips",))
+        for n in (1, 2)
+    ]
+    assert any([row["template"] for row in of] != [row["template"] for row in drawn] for of in others)
+
+    with pytest.raises(InputError, match="'faces': 'sha256.*choose another folder"):
+        draw_lip_clips(rows, tmp_path / "0", generator="fit", look="plain")
+    with pytest.raises(InputError, match="empty has no faces: expected a folder of templates"):
+        draw_lip_clips(rows, tmp_path / "2", generator="fit", faces=tmp_path / "empty")
 
 
 def save_motion(path, face, **changes):
