@@ -309,6 +309,9 @@ stage_benchmark() {
     for motion in "${motions[@]}"; do  # what stands still is a control of the benchmark's own
       [ "$motion" = static ] || options+=(--motion "$motion=$exp/generator/$set/$motion/drawn/manifest.jsonl")
     done
+    for motion in "$exp/learn2talk/generator/$set"/learn2talk_*; do  # where learn2talk.sh has been run
+      [ ! -f "$motion/drawn/manifest.jsonl" ] || options+=(--motion "$(basename "$motion")=$motion/drawn/manifest.jsonl")
+    done
     for reader in "${readers[@]}"; do options+=(--reader "$reader"); done
     run python -m benchmarks.perception "$data/$set/manifest.jsonl" --noise "$data/noise/${set}_perception" \
       --out "$exp/perception/$set" "${options[@]}"

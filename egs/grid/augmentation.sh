@@ -6,19 +6,22 @@
 #
 # Stages: 1 students  2 draw  3 plan  4 train  5 measure  6 results
 # Arms: learned (a student of the filmed clips that hears by run.sh's recogniser of sound, which knows the sound of all,
-# as A here does), retrieved (filmed frames that follow its motion), mini (the embedded corpus's student; nothing filmed
-# is known), and as controls shuffled (its motion for another utterance's sound) and static (lips that don't move).
+# as A here does), retrieved (filmed frames that follow its motion); where nothing filmed is known: mini (the embedded
+# corpus's student), rules (its rules, in the words' own times and on its many faces); and as controls shuffled
+# (learned's motion for another utterance's sound) and static (lips that don't move).
 . "$(dirname "${BASH_SOURCE[0]}")/../loop.sh"
 . "$root/egs/augment.sh"
 
 test_set=test
 retrieved_percent=10  # share beside which frames are retrieved
+rules_noise=0.8       # on motion by rule, which else would be the same whenever a word is said
 mini_student=
 hearing=
 
 augmentation_paths() {
   [ "$preset" != full ] || percents=(1 2 10)
   arms=("arms.mini.manifests=$exp/drawn/mini_{rendition}/manifest.jsonl"
+    "arms.rules.manifests=$exp/drawn/rules_{rendition}/manifest.jsonl"
     "arms.learned.manifests=$exp/drawn/learned_{percent}_{rendition}/manifest.jsonl"
     "arms.shuffled.manifests=$exp/drawn/shuffled_{percent}_{rendition}/manifest.jsonl"
     "arms.static.manifests=$exp/drawn/static_{percent}_{rendition}/manifest.jsonl"
@@ -45,6 +48,8 @@ stage_draw() {
   local percent face look motion
   move mini "$mini_student"
   draw mini
+  run talking3d articulate "$sound" --style calm --seed "$seed" --out "$exp/motion/rules"
+  motion_noise=$rules_noise draw rules --faces "$root/egs/mini/data/$preset/templates"
   for percent in "${percents[@]}"; do
     face=$shares/fit_$percent/templates look=$shares/looks_$percent
     move "learned_$percent" "$exp/student_$percent/checkpoint" --template "$face"

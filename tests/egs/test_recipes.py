@@ -204,6 +204,8 @@ def test_augmentation_dry_run_draws_with_what_is_filmed_alone(name, preset, test
     assert "percent" in plan and "/shares/train_\\{percent\\}/manifest.jsonl" in plan
     assert {f"{tmp_path}/e/{preset}/augmentation/drawn/learned_10_{i}" for i in range(4)} <= drawn
     assert {f"{tmp_path}/e/{preset}/augmentation/drawn/{control}_10_0" for control in ("shuffled", "static")} <= drawn
+    by_rule = [line for line in lines if "/drawn/rules_0 " in line]
+    assert len(by_rule) == (name == "grid") and all("/templates" in line for line in by_rule)
     (measured,) = (line for line in lines if "benchmarks.augmentation measure" in line)
     assert f"/{test}/manifest.jsonl" in measured and f"/noise/{test}_babble" in measured
     assert not list(tmp_path.iterdir())
