@@ -65,13 +65,18 @@ def predict_manifest(
         path = out_dir / "motion" / f"{row['utt_id']}.npz"
         moved.save(path)
         generator = model.NAME if motion == "student" else f"{model.NAME}-{motion}"
-        files = {"motion": str(path), "template": str(template), "lips": None, "video": None, "landmarks": None}
-        written.append({**row, **files, "duration_s": n_frames / FPS, "generator": generator})
+        written.append(moved_row(row, path, template, n_frames, generator))
     if motion == "student":
         runtime.save(out_dir / "motion")
     manifest = out_dir / "manifest.jsonl"
     write_manifest(manifest, written)
     return manifest
+
+
+def moved_row(row: dict, motion: Path, template: Path, n_frames: int, generator: str) -> dict:
+    """A manifest's row with another motion: of what was filmed or drawn nothing stays."""
+    files = {"motion": str(motion), "template": str(template), "lips": None, "video": None, "landmarks": None}
+    return {**row, **files, "duration_s": n_frames / FPS, "generator": generator}
 
 
 def with_faces(rows: list[dict], faces: str | Path) -> list[dict]:

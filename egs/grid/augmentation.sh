@@ -6,9 +6,9 @@
 #
 # Stages: 1 students  2 draw  3 plan  4 train  5 measure  6 results
 # Arms: learned (a student of the filmed clips that hears by run.sh's recogniser of sound, which knows the sound of all,
-# as A here does), retrieved (filmed frames that follow its motion); where nothing filmed is known: mini (the embedded
-# corpus's student), rules (its rules, in the words' own times and on its many faces); and as controls shuffled
-# (learned's motion for another utterance's sound) and static (lips that don't move).
+# as A here does), retrieved (filmed frames that follow its motion); where no clip is filmed: mini (the embedded corpus's
+# student), rules (its rules, in the words' own times, on its many faces, in the style calm, which was set by validation
+# clips); and as controls shuffled (learned's motion for another utterance's sound) and static (lips that don't move).
 . "$(dirname "${BASH_SOURCE[0]}")/../loop.sh"
 . "$root/egs/augment.sh"
 

@@ -18,7 +18,7 @@ from talking3d.animate import head_sway
 from talking3d.corpus.articulation import LipAperture, Style, articulate
 from talking3d.face.motion import Motion
 from talking3d.face.template import FaceTemplate
-from talking3d.predict import utterance_rng
+from talking3d.predict import moved_row, utterance_rng
 
 GENERATOR = "rules"
 
@@ -65,8 +65,7 @@ def articulate_manifest(
         sway = head_sway(n_frames, utterance_rng(seed, row["utt_id"]))
         path = out_dir / "motion" / f"{row['utt_id']}.npz"
         Motion.of_template(template, FPS, coefficients=coefficients, head_pose=sway).save(path)
-        files = {"motion": str(path), "template": str(face), "lips": None, "video": None, "landmarks": None}
-        written.append({**row, **files, "duration_s": n_frames / FPS, "generator": GENERATOR})
+        written.append(moved_row(row, path, face, n_frames, GENERATOR))
     manifest = out_dir / "manifest.jsonl"
     write_manifest(manifest, written)
     return manifest

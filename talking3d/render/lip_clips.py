@@ -101,15 +101,15 @@ def draw_lip_clips(
     out_dir = Path(out_dir)
     _check_rows(rows)
     looks = _looks_of(rows, str(look))
-    if faces is not None:
-        rows = _with_faces(rows, Path(faces), seed)
     settings = {"drawing": DRAWING, "look": _said(looks), "seed": seed, "backend": chosen_backend(backend, "cpu")}
     if motion_noise is not None:
         if not motion_noise >= 0:
             raise InputError(f"motion_noise must be a share of at least 0, got {motion_noise}")
         settings["motion_noise"] = motion_noise
     if faces is not None:
-        settings["faces"] = _hash_of(_faces_in(Path(faces)))
+        shown = _faces_in(Path(faces))
+        settings["faces"] = _hash_of(shown)
+        rows = [row | {"template": str(_face_of(row["utt_id"], seed, shown))} for row in rows]
     claim(out_dir, settings, "clips drawn with")
     found = _clips_in(out_dir / "lips")
     clips = [
@@ -184,18 +184,14 @@ def _hash_of(files: Iterable[str | Path]) -> str:
 
 
 def _faces_in(folder: Path) -> list[Path]:
-    found = sorted(folder.glob("*.npz"))
+    found = sorted(folder.resolve().glob("*.npz"))
     if not found:
         raise InputError(f"{folder} has no faces: expected a folder of templates (.npz), as a corpus's templates/")
     return found
 
 
-def _with_faces(rows: list[dict], folder: Path, seed: int) -> list[dict]:
-    """The rows, each with one of the folder's templates."""
-    faces = _faces_in(folder)
-    return [
-        row | {"template": str(faces[_rng(row["utt_id"], seed, "face").integers(len(faces))].resolve())} for row in rows
-    ]
+def _face_of(utt_id: str, seed: int, faces: list[Path]) -> Path:
+    return faces[_rng(utt_id, seed, "face").integers(len(faces))]
 
 
 def _check_rows(rows: list[dict]) -> None:

@@ -223,6 +223,12 @@ def test_benchmark_runs_when_it_is_asked_for(name, tmp_path):
     assert any("--snr_db -7.5 -10" in line for line in lines)
     assert sum("benchmarks.augmentation measure" in line for line in lines) == 1
     assert "benchmarks.report" in lines[-1] and f"{tmp_path}/e/default " in lines[-1]
+    assert "learn2talk_0" not in perceived
+    (test,) = re.findall(r"generator/(\w+)/student/", perceived)
+    left = tmp_path / f"e/default/learn2talk/generator/{test}/learn2talk_0/drawn/manifest.jsonl"
+    left.parent.mkdir(parents=True)
+    left.touch()
+    assert f"--motion learn2talk_0={left}" in run_recipe(name, *options, "--stage", "benchmark", cwd=tmp_path).stdout
 
 
 def test_open_dry_run_counts_what_is_new_apart(tmp_path):
