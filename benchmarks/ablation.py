@@ -25,7 +25,7 @@ from benchmarks.content import markdown_section
 from benchmarks.entrants import by_name, named
 from benchmarks.generator import add_bench_arguments, bench_of
 from benchmarks.generator_section import ablation_section
-from benchmarks.measures import Bench
+from benchmarks.measures import Bench, shift_curve
 
 DRAWS = 10_000
 
@@ -48,6 +48,7 @@ def evaluate(bench: Bench, systems: dict[str, list[str]], pairs: Sequence[tuple[
             name: {
                 "manifests": [str(path) for path in manifests[name]],
                 "measures": {k: _figure(tally[k], seeds[name], k, draws) for k in keys if k in tally},
+                "shifts": shift_curve(tally, draws),
             }
             for name, tally in averaged.items()
         },

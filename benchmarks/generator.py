@@ -23,22 +23,24 @@ import numpy as np
 from avsr.errors import exit_status
 from avsr.files import write_json
 from avsr.significance import interval, pooled
-from benchmarks.columns import GEOMETRY, READBACK, readback_key
+from benchmarks.columns import GEOMETRY, READBACK, columns, readback_key
 from benchmarks.entrants import add_entrant_arguments, by_name, gather, imported, named
 from benchmarks.leaderboard import entries, write_leaderboard
-from benchmarks.measures import Bench
+from benchmarks.measures import Bench, shift_curve
 
 
 def evaluate(bench: Bench, motions: dict[str, str]) -> dict:
     """Measure and read the reference and every motion; returns what scores.json holds."""
     manifests = {"reference": bench.reference} | motions
     tallies = {name: bench.measure(name, manifest) for name, manifest in manifests.items()}
+    keys = [column.key for column in columns(list(bench.readers))]
     result = {
         name: {
             "manifest": str(manifests[name]),
             **{column.key: float(pooled(of[column.key])) for column in GEOMETRY if column.key in of},
             "readback": {reader: _read(of, reader) for reader in bench.readers},
-            "intervals": {key: [float(end) for end in interval(tally)] for key, tally in of.items()},
+            "intervals": {key: [float(end) for end in interval(of[key])] for key in keys if key in of},
+            "shifts": shift_curve(of),
         }
         for name, of in tallies.items()
     }
@@ -81,7 +83,7 @@ def main() -> None:
     write_json(args.out / "scores.json", scores)
     write_leaderboard(args.out, entries(scores))
     for name, row in scores["motions"].items():
-        print(name, {key: value for key, value in row.items() if key not in ("manifest", "intervals")})
+        print(name, {key: value for key, value in row.items() if key not in ("manifest", "intervals", "shifts")})
 
 
 if __name__ == "__main__":

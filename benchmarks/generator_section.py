@@ -6,7 +6,7 @@ from pathlib import Path
 
 from benchmarks.columns import GEOMETRY, READBACK, Column, columns, readback_key
 from benchmarks.content import Block, Cell, Picture, Section, Table, Text, best_marked, with_interval
-from benchmarks.plots import CONTROLS, plot_lips, plot_readback, plot_systems
+from benchmarks.plots import CONTROLS, plot_lips, plot_readback, plot_shifts, plot_systems
 
 NO_RIVALS = {"reference", *CONTROLS}  # of generators: the truth, and what must fail
 PLOTTED = ("lve_mm", "mtm_ms", "lse_d", "fdd_abs")
@@ -36,6 +36,7 @@ def generator_section(name: str, scores: dict) -> Section:
         draw, wide = partial(plot_readback, scores), len(scores["readers"]) > 1
         blocks.append(Picture(f"readback_{name}", "Word error of what is read", draw, wide=wide))
         blocks += _lips(name, manifests)
+    blocks += _shifts(name, motions)
     return Section(f"Talking face: {name}", [*blocks, _readers(scores)])
 
 
@@ -66,6 +67,7 @@ def ablation_section(name: str, scores: dict) -> Section:
         title = "Figures with their intervals, seeds as small dots, the reference dashed; arrows point to the better"
         draw = partial(plot_systems, plotted, {s: of["measures"] for s, of in systems.items()})
         blocks.append(Picture(f"systems_{name}", title, draw, wide=True))
+    blocks += _shifts(name, systems)
     differences = {(row["a"], row["b"], row["key"]): row for row in scores["comparisons"]}
     pairs = list(dict.fromkeys((a, b) for a, b, _ in differences))
     if pairs:
@@ -105,6 +107,15 @@ def _difference_cell(column: Column, differences: Mapping, pair: tuple[str, str]
         return ""
     value, low, high = (column.text(row[key], signed=True) for key in ("difference", "low", "high"))
     return Cell(value, f"[{low}, {high}],", f"p {'< 0.001' if row['p'] < 0.001 else format(row['p'], '.3f')}")
+
+
+def _shifts(name: str, measured: Mapping[str, dict]) -> list[Block]:
+    """How the judge's distance grows where motion leaves its sound, of what a judge has measured."""
+    curves = {motion: of["shifts"] for motion, of in measured.items() if of.get("shifts")}
+    if not curves:
+        return []
+    title = "Distance of sound and motion, by the judge, against the shift of the motion"
+    return [Picture(f"shifts_{name}", title, partial(plot_shifts, curves))]
 
 
 def _lips(name: str, manifests: Mapping[str, str]) -> list[Block]:

@@ -21,6 +21,7 @@ from avsr.files import write_json
 from avsr.media.audio import read_audio
 from avsr.media.landmarks import Landmarks
 from avsr.media.timing import FPS
+from avsr.significance import DRAWS, interval, pooled
 from benchmarks.columns import definitions, readback_key
 from benchmarks.digests import Digests, digest_of
 from benchmarks.readback import Readback
@@ -46,6 +47,7 @@ from talking3d.sync import sync_score
 
 SEEN = ("motion", "template", "landmarks", "alignment", "audio")  # the files of a row that `measure_utterance` reads
 
+DISTANCE_AT = "distance_at_"  # and the frames by which motion is taken later than its sound: what the judge finds
 INTENSITIES = ("speech_rms", "lip_intensity_mm")  # of an utterance; those of all utterances give SLCC
 
 Measures = dict[str, tuple[float, float]]  # key of `benchmarks.columns`: total, weight
@@ -80,6 +82,8 @@ def measure_utterance(row: Mapping, other: Mapping, judge: SyncNet3D | None = No
     if judge is not None:
         judged = sync_score(judge, waveform, offsets)
         found |= {"lse_d": (judged.lse_d, 1), "lse_c": (judged.lse_c, 1)}
+        shifts = np.arange(len(judged.distances)) - len(judged.distances) // 2
+        found |= {f"{DISTANCE_AT}{shift}": (d, 1) for shift, d in zip(shifts, judged.distances, strict=True)}
     phones = read_alignment(row["alignment"]).get("phones") if row["alignment"] is not None else None
     if phones:
         closed = closures(mouth.opening, phones)
@@ -111,6 +115,22 @@ def _followed(prefix: str, mouth: MouthTraces, true: MouthTraces, seen: np.ndarr
     frames = slice(n) if seen is None else np.flatnonzero(seen[:n])
     rs = {part: correlation(getattr(mouth, part)[frames], getattr(true, part)[frames]) for part in ("lower", "width")}
     return {f"{prefix}{part}_correlation": (r, 1) for part, r in rs.items() if r is not None}
+
+
+def shift_curve(tallies: Mapping[str, np.ndarray], draws: int = DRAWS) -> list[dict]:
+    """The judge's distance of sound and motion at every shift of the motion, with its interval; empty without a judge.
+
+    LSE-D is the mean over utterances of each one's least distance, so never above the curve.
+    """
+    shifts = sorted(int(key.removeprefix(DISTANCE_AT)) for key in tallies if key.startswith(DISTANCE_AT))
+    if not shifts:
+        return []
+    tally = np.stack([tallies[f"{DISTANCE_AT}{shift}"] for shift in shifts], axis=1)  # (U, shifts, 2)
+    curve = zip(shifts, pooled(tally), *interval(tally, draws), strict=True)
+    return [
+        {"shift_ms": 1000 / FPS * shift, "distance": float(distance), "low": float(low), "high": float(high)}
+        for shift, distance, low, high in curve
+    ]
 
 
 def _runtime_of(row: Mapping, runtime: Runtime) -> tuple[float, float]:

@@ -213,6 +213,20 @@ def plot_systems(
         panels[0].invert_yaxis()
 
 
+def plot_shifts(curves: Mapping[str, Sequence[dict]], path: Path, colors: Mapping[str, str]) -> None:
+    """The judge's distance of sound and motion against the motion's shift, with its interval, a line a motion."""
+    with figure_into(path, (5.6, 3.6)) as (_, ((axes,),)):
+        for name, curve in curves.items():
+            shifts_ms, distances, low, high = (
+                [at[key] for at in curve] for key in ("shift_ms", "distance", "low", "high")
+            )
+            axes.fill_between(shifts_ms, low, high, color=colors[name], alpha=0.15, linewidth=0)
+            axes.plot(shifts_ms, distances, ".-", color=colors[name], label=name)
+        axes.axvline(0, color=INK, linestyle=":", linewidth=1)
+        axes.set(xlabel="motion taken later than its sound by (ms)", ylabel="distance, by the judge")
+        axes.legend(loc="center left", bbox_to_anchor=(1, 0.5))
+
+
 def plot_lips(manifests: Mapping[str, str], path: Path, colors: Mapping[str, str], n_frames: int = 14) -> None:
     """One utterance's lips under every motion (name: manifest), a row each, at the same times."""
     by_id = {

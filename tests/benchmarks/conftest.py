@@ -2,12 +2,14 @@
 
 import numpy as np
 import pytest
+import torch
 
 from avsr.data.alignment import write_alignment
 from avsr.data.manifest import write_manifest
 from avsr.media.audio import write_wav
 from talking3d.face.motion import Motion
 from talking3d.face.procedural import procedural_face
+from talking3d.models.syncnet3d import SyncNet3D, SyncNet3DConfig
 
 TEXTS = {"u2": "bin at", "u0": "pin five at", "u1": "five"}  # a manifest need not be in order
 PHONES = {"bin": "b ɪ n", "at": "æ t", "pin": "p ɪ n", "five": "f aɪ v"}
@@ -51,6 +53,16 @@ def manifests(tmp_path):
         paths[name] = tmp_path / f"{name}.jsonl"
         write_manifest(paths[name], rows)
     return paths
+
+
+@pytest.fixture
+def judge(tmp_path):
+    """A checkpoint of an untrained sync network for the face of `manifests`, which tries 4 frames on each side."""
+    face = procedural_face()
+    torch.manual_seed(0)
+    config = SyncNet3DConfig(width=16, dim=8, max_offset=4)
+    SyncNet3D(config, face, face.articulation_basis[:8, face.region("lips")]).save_pretrained(tmp_path / "judge")
+    return tmp_path / "judge"
 
 
 def _as_text(files):

@@ -44,6 +44,17 @@ def test_figures_intervals_and_spread(scores):
     assert systems["reference"]["measures"]["wer:V"]["value"] == 0
 
 
+def test_shifts_are_averaged_over_seeds(manifests, judge, tmp_path):
+    bench = Bench(manifests["reference"], tmp_path / "out", {}, judge=str(judge))
+    near, far = str(manifests["near"]), str(manifests["far"])
+    scores = evaluate(bench, {"two": [near, far], "near": [near], "far": [far]}, [], draws=50)
+    two, near, far = (
+        np.array([at["distance"] for at in scores["systems"][name]["shifts"]]) for name in ("two", "near", "far")
+    )
+    assert len(two) == 9 and two == pytest.approx((near + far) / 2)
+    assert "shifts_test" in [getattr(block, "name", None) for block in ablation_section("test", scores).blocks]
+
+
 def test_compared_pairs(scores):
     rows = {(row["a"], row["b"], row["key"]): row for row in scores["comparisons"]}
     row = rows["one", "two", "lve_mm"]

@@ -11,14 +11,16 @@ from avsr.errors import InputError
 from avsr.media.audio import read_audio
 from avsr.significance import pooled
 from benchmarks import measures
-from benchmarks.content import markdown_section
+from benchmarks.content import Picture, markdown_section
 from benchmarks.generator import by_name, evaluate
 from benchmarks.generator_section import generator_section
 from benchmarks.measures import Bench, correlation
 from talking3d.face.motion import Motion
 from talking3d.face.template import FaceTemplate
 from talking3d.metrics import closure_rate, fdd, ldtw_mm, lip_intensity_mm, lve, lve_mm, mtm_ms, mve_mm
+from talking3d.models.syncnet3d import SyncNet3D
 from talking3d.runtime import Runtime
+from talking3d.sync import mean_scores, sync_score
 
 
 def test_correlation_ignores_length_and_stillness():
@@ -60,6 +62,28 @@ def test_tallies_pool_as_the_metrics_pool(manifests, tmp_path):
     assert found.keys() == expected.keys()
     for key, value in expected.items():
         assert found[key] == pytest.approx(value, rel=1e-6), key
+
+
+def test_the_judge_tells_how_distance_grows_with_shift(manifests, judge, tmp_path):
+    bench = Bench(manifests["reference"], tmp_path / "out", {}, judge=str(judge))
+    scores = evaluate(bench, {"far": str(manifests["far"])})
+    model = SyncNet3D.from_pretrained(judge)
+    judged = []
+    for row in read_manifest(manifests["far"]):
+        offsets = Motion.load(row["motion"]).offsets_for(FaceTemplate.load(row["template"]))
+        judged.append(sync_score(model, read_audio(row["audio"]), offsets))
+    far = scores["motions"]["far"]
+    assert [at["shift_ms"] for at in far["shifts"]] == [-160, -120, -80, -40, 0, 40, 80, 120, 160]
+    expected = np.mean([score.distances for score in judged], axis=0)
+    assert [at["distance"] for at in far["shifts"]] == pytest.approx(expected.tolist(), rel=1e-6)
+    assert all(at["low"] <= at["distance"] <= at["high"] for at in far["shifts"])
+    assert far["lse_d"] == pytest.approx(mean_scores(judged)[0]) and far["lse_d"] <= expected.min()
+    assert not any("distance" in key for key in far["intervals"])  # a leaderboard's figures, and no more
+    pictures = [block.name for block in generator_section("test", scores).blocks if isinstance(block, Picture)]
+    assert pictures == ["shifts_test"]
+    unjudged = evaluate(Bench(manifests["reference"], tmp_path / "out", {}), {"far": str(manifests["far"])})
+    assert unjudged["motions"]["far"]["shifts"] == []
+    assert not any(isinstance(block, Picture) for block in generator_section("test", unjudged).blocks)
 
 
 def test_lips_without_motion_are_read_not_measured(manifests):

@@ -16,6 +16,7 @@ from benchmarks.plots import (
     plot_lips,
     plot_noise,
     plot_readback,
+    plot_shifts,
     plot_systems,
     plot_training,
     training_curves,
@@ -101,6 +102,15 @@ def test_systems_are_plotted_without_the_controls(tmp_path):
     plot_systems([column], systems, tmp_path / "systems.png", palette)
     shown = colors_in(tmp_path / "systems.png")
     assert {palette["one"], palette["three"]} <= shown and not {palette["mean"], palette["two"]} & shown
+
+
+def test_distance_is_a_line_over_shifts_a_motion(tmp_path):
+    def curve(least):
+        return [{"shift_ms": x, "distance": least + abs(x), "low": least, "high": 90} for x in (-40, 0, 40)]
+
+    palette = Palette()
+    plot_shifts({"reference": curve(0), "one": curve(10)}, tmp_path / "shifts.png", palette)
+    assert {palette["reference"], palette["one"]} <= colors_in(tmp_path / "shifts.png")
 
 
 def test_lips_stand_in_a_row_a_motion(tmp_path):
