@@ -294,7 +294,7 @@ stage_results() {
   local measured=("$exp")
   [ ! -d "$exp/augmentation" ] || measured+=("$exp/augmentation")
   run python -m benchmarks.report "${measured[@]}" --title "$title" --recipe "$recipe" \
-    --command "$script${command_line:+ $command_line}" --lexicon "$data/train/manifest.jsonl"
+    --command "${command_line% }" --lexicon "$data/train/manifest.jsonl"
   "$dry_run" || log "table: $exp/RESULTS.md, page with plots: $exp/report/index.html"
 }
 
@@ -322,7 +322,8 @@ stage_benchmark() {
 }
 
 loop() {
-  local command_line="$*" first last i began
+  local command_line first last i began
+  command_line=$(printf '%q ' "$script" "$@")  # quoted, so that what the page states can be run again
   parse_options "$@"
   # Declared and assigned apart, so that a wrong stage ends the recipe.
   first=$(stage_index "$stage")

@@ -5,6 +5,7 @@ import json
 import math
 import os
 import re
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -163,6 +164,14 @@ def test_grid_layout_becomes_rows_and_drops_are_named(tmp_path):
     (tmp_path / "split.tsv").write_text("s1_bbaf2n\ttraining\n")
     with pytest.raises(InputError, match=r"split\.tsv:1: expected 'utt_id<TAB>train\|valid\|test'"):
         data.read_split(tmp_path / "split.tsv")
+
+
+def test_the_page_states_a_command_that_can_be_run_again(tmp_path):
+    options = ("--dry_run", "true", "--expdir", "e", "--seeds", "0 1 2", "--stage", "results")
+    done = run_recipe("mini", *options, cwd=tmp_path)
+    report = shlex.split(next(line for line in done.stdout.splitlines() if "benchmarks.report" in line))
+    script, *stated = shlex.split(report[report.index("--command") + 1])
+    assert script.endswith("run.sh") and tuple(stated) == options
 
 
 def test_seeds_are_trained_and_recognised_together(tmp_path):
